@@ -96,3 +96,78 @@ pub struct Record {
     /// What happened.
     pub event: Event,
 }
+
+/// The first byte of every encoded record: which layout follows.
+pub const RECORD_VERSION: u8 = 1;
+
+/// Why bytes are no record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// No bytes at all.
+    #[error("a record of no bytes")]
+    Empty,
+    /// A layout this build does not know.
+    #[error("record layout {0}, this build reads {RECORD_VERSION}")]
+    Version(u8),
+    /// The layout does not match the bytes.
+    #[error("the bytes are no record: {0}")]
+    Malformed(String),
+    /// Bytes were left over.
+    #[error("{0} bytes too many after the record")]
+    Trailing(usize),
+}
+
+/// What is encoded: all of a record but its seq, which its place gives.
+#[derive(Serialize, Deserialize)]
+struct Layout<'a> {
+    time_us: i64,
+    ends_transaction: bool,
+    feed_high: u64,
+    #[serde(borrow)]
+    event: std::borrow::Cow<'a, Event>,
+}
+
+/// Appends `record`'s bytes, without its seq, to `to`.
+pub fn encode_record(record: &Record, to: &mut Vec<u8>) {
+    encode_parts(record.time_us, record.ends_transaction, record.feed_high, &record.event, to);
+}
+
+/// Appends the bytes of a record that is made of these parts to `to`.
+pub fn encode_parts(
+    time_us: i64,
+    ends_transaction: bool,
+    feed_high: u64,
+    event: &Event,
+    to: &mut Vec<u8>,
+) {
+    to.push(RECORD_VERSION);
+    let layout =
+        Layout { time_us, ends_transaction, feed_high, event: std::borrow::Cow::Borrowed(event) };
+    let buffer = std::mem::take(to);
+    *to = postcard::to_extend(&layout, buffer)
+        .expect("memory takes any bytes, and every field has a fixed layout");
+}
+
+/// Reads a record back; `seq` is where it was found.
+///
+/// # Errors
+/// Any other bytes than [`encode_record`] wrote are a [`DecodeError`], never a panic.
+pub fn decode_record(seq: Seq, bytes: &[u8]) -> Result<Record, DecodeError> {
+    let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
+    if version != RECORD_VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let (layout, rest) = postcard::take_from_bytes::<Layout<'_>>(body)
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(DecodeError::Trailing(rest.len()));
+    }
+    Ok(Record {
+        seq,
+        time_us: layout.time_us,
+        ends_transaction: layout.ends_transaction,
+        feed_high: layout.feed_high,
+        event: layout.event.into_owned(),
+    })
+}

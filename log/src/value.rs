@@ -41,7 +41,7 @@ pub enum Value {
     /// A UUID of any version.
     Uuid([u8; 16]),
     /// A link to a row.
-    RecordId(Box<RecordId>),
+    RecordId(#[serde(deserialize_with = "nested")] Box<RecordId>),
     /// The name of a table.
     Table(String),
     /// A reference to a file in a bucket.
@@ -49,13 +49,13 @@ pub enum Value {
     /// The source text of a regular expression.
     Regex(String),
     /// Values in order.
-    Array(Vec<Value>),
+    Array(#[serde(deserialize_with = "nested")] Vec<Value>),
     /// Named fields.
-    Object(Object),
+    Object(#[serde(deserialize_with = "nested")] Object),
     /// Distinct values in value order.
-    Set(BTreeSet<Value>),
+    Set(#[serde(deserialize_with = "nested")] BTreeSet<Value>),
     /// Two bounds.
-    Range(Box<Range>),
+    Range(#[serde(deserialize_with = "nested")] Box<Range>),
     /// A shape on the plane.
     Geometry(Geometry),
 }
@@ -115,7 +115,7 @@ pub enum Geometry {
     /// Polygons.
     MultiPolygon(Vec<Vec<Vec<Point>>>),
     /// Shapes of any kind.
-    Collection(Vec<Geometry>),
+    Collection(#[serde(deserialize_with = "nested")] Vec<Geometry>),
 }
 
 /// The address of a row: its table and its key there.
@@ -185,6 +185,26 @@ impl Value {
             _ => None,
         }
     }
+}
+
+/// Deepest nesting of values that is read back, so that hostile bytes cannot exhaust the stack.
+/// SurrealDB refuses to compute values nested deeper than 120.
+pub const MAX_NESTING: usize = 256;
+
+thread_local! {
+    static DEPTH: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Reads what may contain values again, up to [`MAX_NESTING`] levels deep.
+fn nested<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    let depth = DEPTH.get();
+    if depth >= MAX_NESTING {
+        return Err(serde::de::Error::custom("values are nested too deeply"));
+    }
+    DEPTH.set(depth + 1);
+    let result = T::deserialize(from);
+    DEPTH.set(depth);
+    result
 }
 
 mod decimal_bytes {
