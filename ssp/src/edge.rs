@@ -42,6 +42,17 @@ pub enum EdgeWrite {
     },
 }
 
+impl EdgeWrite {
+    /// Key of the edge that changes.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Put(edge) => &edge.id,
+            Self::Delete { id, .. } => id,
+        }
+    }
+}
+
 /// What one flush writes for one view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewWrite {
