@@ -1,17 +1,78 @@
 //! The append-only truth: typed records in checksummed segments.
+//!
+//! - An append is acknowledged only when it is on disk; a transaction is seen whole or not at all.
+//! - Seqs are contiguous from 1 and never reused.
+//! - Damage below what was acknowledged is refused at open, with file, offset and seq; a torn group
+//!   above it is copied aside and cut.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use revenant_log::{Event, Key, Log, LogConfig, Op, Seq, SourcePos, Transaction, Value, Witnesses};
+//!
+//! # let dir = std::env::temp_dir().join(format!("revenant-doc-{}", std::process::id()));
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! # runtime.block_on(async {
+//! let (log, report) = Log::open(LogConfig::new(&dir), Witnesses::none())?;
+//! assert!(report.clean);
+//! let event = Event {
+//!     op: Op::Create,
+//!     table: Arc::from("person"),
+//!     key: Key::from("ada"),
+//!     version: Some(1),
+//!     body: Some(Value::Object([("born".to_owned(), Value::Int(1815))].into())),
+//!     before: None,
+//!     source: SourcePos::UNKNOWN,
+//!     stale: false,
+//! };
+//! let transaction = Transaction { time_us: 0, feed_high: 0, events: vec![event] };
+//! let appended = log.append(vec![transaction], None).await?;
+//! assert_eq!(log.durable_seq(), appended.last_seq);
+//! let batch = log.read(Seq::FIRST, 1 << 20)?;
+//! assert_eq!(batch.decode_records()?[0].event.key, Key::from("ada"));
+//! log.close().await?;
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Map: [`value`], [`order`] and [`record`] are what is kept; [`log`] (append, read, trim) over `writer`,
+//! [`frame`], [`segment`], [`recovery`] and [`storage`] is how; [`read_only`] looks without touching;
+//! [`wire`] is what travels. It knows nothing of SurrealDB, redb or HTTP.
 
-// The values: what a record carries.
+pub mod config;
+pub mod durable;
+pub mod error;
+pub mod event_log;
+pub mod frame;
+pub mod log;
+mod map;
 pub mod order;
+pub mod read_only;
 pub mod record;
-pub mod value;
-
-// The engine: where records are kept.
+pub mod recovery;
+pub mod segment;
 pub mod seq;
+mod shared;
+pub mod storage;
+mod tail;
+pub mod value;
+pub mod wire;
+mod writer;
 
+pub use config::{LogConfig, Witnesses};
+pub use durable::DurableSeq;
+pub use error::{Corruption, Error, ErrorKind};
+pub use event_log::EventLog;
+pub use log::{Appended, Log, LogStats, TrimReport};
 pub use order::{encode_key, encode_value};
+pub use read_only::{ReadOnlyLog, SegmentInfo, SegmentUse, VerifyReport, verify};
 pub use record::{
     DecodeError, Event, Op, Record, SourcePos, Transaction, decode_record, encode_parts,
     encode_record,
 };
+pub use recovery::RecoveryReport;
+pub use segment::header::LogId;
 pub use seq::Seq;
 pub use value::{Key, RecordId, Value};
+pub use wire::{SnapshotItem, SnapshotRow, WireBatch, WireError};

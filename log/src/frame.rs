@@ -1,0 +1,309 @@
+//! One atomic unit as checksummed bytes. Pure: no I/O, and no idea of what records mean.
+//! Bytes: `FORMAT.md`.
+
+use bytes::Bytes;
+
+use crate::error::Corruption;
+use crate::seq::Seq;
+
+/// Bytes of a frame's header.
+pub const FRAME_HEADER_BYTES: usize = 48;
+/// Frames start at multiples of this.
+pub const ALIGN: u64 = 8;
+/// The first bytes of every frame.
+pub const SYNC_WORD: [u8; 4] = *b"RVF1";
+
+const VERSION: u8 = 1;
+/// The frame holds no records but a control message.
+const CONTROL: u16 = 1 << 0;
+/// The frame's last record ends a transaction.
+const ENDS_TRANSACTION: u16 = 1 << 1;
+const KNOWN_FLAGS: u16 = CONTROL | ENDS_TRANSACTION;
+
+/// A frame to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameSpec<'a> {
+    /// First seq of its records; for a control frame, the next seq.
+    pub base_seq: Seq,
+    /// Log position known durable when the frame was encoded.
+    pub synced_pos: u64,
+    /// Commit time of the first record, microseconds since 1970.
+    pub time_us: i64,
+    /// What it holds.
+    pub payload: Payload<'a>,
+}
+
+/// What a frame holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// A control message.
+    Control(&'a [u8]),
+    /// Records, each given by where it ends in `bytes`.
+    Records {
+        /// Ends of the records within `bytes`, ascending.
+        ends: &'a [u32],
+        /// The records, joined.
+        bytes: &'a [u8],
+        /// Whether the last one ends its transaction.
+        ends_transaction: bool,
+    },
+}
+
+/// The bytes a frame with these records takes on disk.
+#[must_use]
+pub fn frame_bytes(records: usize, bytes: usize) -> u64 {
+    pad((FRAME_HEADER_BYTES + records * 4 + bytes) as u64)
+}
+
+/// The next multiple of [`ALIGN`].
+#[must_use]
+pub fn pad(bytes: u64) -> u64 {
+    bytes.next_multiple_of(ALIGN)
+}
+
+/// Appends the frame's bytes to `to`; `offset` is where they will stand in the file with `salt`.
+pub fn encode_frame(frame: &FrameSpec<'_>, salt: u32, offset: u64, to: &mut Vec<u8>) {
+    let start = to.len();
+    to.resize(start + FRAME_HEADER_BYTES, 0);
+    let (count, flags) = match frame.payload {
+        Payload::Control(message) => {
+            to.extend_from_slice(message);
+            (0, CONTROL)
+        }
+        Payload::Records { ends, bytes, ends_transaction } => {
+            for end in ends {
+                to.extend_from_slice(&end.to_le_bytes());
+            }
+            to.extend_from_slice(bytes);
+            (ends.len(), if ends_transaction { ENDS_TRANSACTION } else { 0 })
+        }
+    };
+    let payload = &to[start + FRAME_HEADER_BYTES..];
+    let payload_len = u32::try_from(payload.len()).expect("the writer splits frames below 4 GiB");
+    let payload_crc = crc32fast::hash(payload);
+    let header = &mut to[start..start + FRAME_HEADER_BYTES];
+    header[0..4].copy_from_slice(&SYNC_WORD);
+    header[8..12].copy_from_slice(&payload_len.to_le_bytes());
+    header[12..16].copy_from_slice(&payload_crc.to_le_bytes());
+    header[16..24].copy_from_slice(&frame.base_seq.0.to_le_bytes());
+    let count = u32::try_from(count).expect("a record takes at least its end, 4 bytes");
+    header[24..28].copy_from_slice(&count.to_le_bytes());
+    header[28..30].copy_from_slice(&flags.to_le_bytes());
+    header[31] = VERSION;
+    header[32..40].copy_from_slice(&frame.synced_pos.to_le_bytes());
+    header[40..48].copy_from_slice(&frame.time_us.to_le_bytes());
+    let crc = header_crc(&header[8..], salt, offset);
+    header[4..8].copy_from_slice(&crc.to_le_bytes());
+    let len = pad((to.len() - start) as u64);
+    to.resize(start + usize::try_from(len).expect("it was in memory"), 0);
+}
+
+/// Seeded with salt and place: recycled, misdirected and nested frames are none.
+fn header_crc(bytes: &[u8], salt: u32, offset: u64) -> u32 {
+    // Offsets stay below 4 GiB times the size of a run; folding keeps the high half in the seed.
+    let low = u32::try_from(offset & 0xffff_ffff).expect("masked");
+    let high = u32::try_from(offset >> 32).expect("shifted");
+    let mut hasher = crc32fast::Hasher::new_with_initial(salt ^ low ^ high.rotate_left(16));
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// A frame's header whose checksum holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Bytes of the payload.
+    pub payload_len: u32,
+    payload_crc: u32,
+    /// See [`FrameSpec::base_seq`].
+    pub base_seq: Seq,
+    /// Records in the payload.
+    pub record_count: u32,
+    flags: u16,
+    /// See [`FrameSpec::synced_pos`].
+    pub synced_pos: u64,
+    /// See [`FrameSpec::time_us`].
+    pub time_us: i64,
+}
+
+impl FrameHeader {
+    /// Reads the header that stands at `offset` of the file with `salt`.
+    ///
+    /// # Errors
+    /// What of it does not hold.
+    pub fn decode(bytes: &[u8], salt: u32, offset: u64) -> Result<Self, Corruption> {
+        if bytes.len() < FRAME_HEADER_BYTES || bytes[..4] != SYNC_WORD {
+            return Err(Corruption::SyncWord);
+        }
+        let bytes = &bytes[..FRAME_HEADER_BYTES];
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        if u32_at(4) != header_crc(&bytes[8..], salt, offset) {
+            return Err(Corruption::HeaderChecksum);
+        }
+        let header = Self {
+            payload_len: u32_at(8),
+            payload_crc: u32_at(12),
+            base_seq: Seq(u64_at(16)),
+            record_count: u32_at(24),
+            flags: u16::from_le_bytes([bytes[28], bytes[29]]),
+            synced_pos: u64_at(32),
+            time_us: u64_at(40).cast_signed(),
+        };
+        if bytes[31] != VERSION || bytes[30] != 0 || header.flags & !KNOWN_FLAGS != 0 {
+            return Err(Corruption::Frame(format!(
+                "version {}, {} extension words, flags {:#x}: this build does not know them",
+                bytes[31], bytes[30], header.flags
+            )));
+        }
+        if header.is_control() != (header.record_count == 0) {
+            return Err(Corruption::Frame("a control frame with records, or none with none".into()));
+        }
+        Ok(header)
+    }
+
+    /// Whether the payload is a control message.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.flags & CONTROL != 0
+    }
+
+    /// Whether the last record ends its transaction.
+    #[must_use]
+    pub fn ends_transaction(&self) -> bool {
+        self.flags & ENDS_TRANSACTION != 0
+    }
+
+    /// Bytes of the whole frame with its padding.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        pad(FRAME_HEADER_BYTES as u64 + u64::from(self.payload_len))
+    }
+
+    /// The seq after the last record.
+    #[must_use]
+    pub fn next_seq(&self) -> Seq {
+        Seq(self.base_seq.0.saturating_add(u64::from(self.record_count)))
+    }
+}
+
+/// A frame whose checksums hold.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Its header.
+    pub header: FrameHeader,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+impl Frame {
+    /// Reads the frame at `offset` of `file`, which holds the file from its start, or from `file_start` on.
+    ///
+    /// # Errors
+    /// What of it does not hold, its padding included.
+    pub fn decode(file: &Bytes, file_start: u64, offset: u64, salt: u32) -> Result<Self, Corruption> {
+        let Some(at) = offset.checked_sub(file_start).and_then(|at| usize::try_from(at).ok()) else {
+            return Err(Corruption::SyncWord);
+        };
+        let rest = file.get(at..).ok_or(Corruption::SyncWord)?;
+        let header = FrameHeader::decode(rest, salt, offset)?;
+        let len = usize::try_from(header.len()).map_err(|_| Corruption::PayloadChecksum)?;
+        if rest.len() < len {
+            return Err(Corruption::Frame("the frame ends beyond the file".into()));
+        }
+        let payload_end = FRAME_HEADER_BYTES + header.payload_len as usize;
+        let payload = file.slice(at + FRAME_HEADER_BYTES..at + payload_end);
+        if crc32fast::hash(&payload) != header.payload_crc {
+            return Err(Corruption::PayloadChecksum);
+        }
+        if rest[payload_end..len].iter().any(|&byte| byte != 0) {
+            return Err(Corruption::Padding);
+        }
+        let frame = Self { header, payload };
+        frame.check_ends()?;
+        Ok(frame)
+    }
+
+    fn check_ends(&self) -> Result<(), Corruption> {
+        let count = self.header.record_count as usize;
+        let Some(body) = self.payload.len().checked_sub(count * 4) else {
+            return Err(Corruption::Frame("shorter than its table of records".into()));
+        };
+        let mut previous = 0;
+        for index in 0..count {
+            let end = self.end(index);
+            if end <= previous {
+                return Err(Corruption::Frame("record ends do not ascend".into()));
+            }
+            previous = end;
+        }
+        if count > 0 && previous != body {
+            return Err(Corruption::Frame("records do not fill the payload".into()));
+        }
+        Ok(())
+    }
+
+    fn end(&self, index: usize) -> usize {
+        let at = index * 4;
+        u32::from_le_bytes(self.payload[at..at + 4].try_into().expect("4 bytes")) as usize
+    }
+
+    /// The bytes of record `index`, without copying.
+    #[must_use]
+    pub fn record(&self, index: usize) -> Bytes {
+        let table = self.header.record_count as usize * 4;
+        let start = if index == 0 { 0 } else { self.end(index - 1) };
+        self.payload.slice(table + start..table + self.end(index))
+    }
+}
+
+/// What a control frame says.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Control {
+    /// The first frame of a segment in use, and again at every opening for writing.
+    Open(Open),
+    /// Records below this are given up; whole segments below it may be unlinked.
+    Trim {
+        /// The lowest seq that is kept.
+        first_seq: Seq,
+    },
+    /// Nothing but a witness: what stands before it was acknowledged.
+    Mark,
+}
+
+/// What was known when a segment came into use or was opened again.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Open {
+    /// The log.
+    pub log_id: crate::segment::header::LogId,
+    /// Grows by one at every opening for writing.
+    pub epoch: u64,
+    /// Log position of the segment's first frame.
+    pub base_pos: u64,
+    /// First seq of the segment.
+    pub base_seq: Seq,
+    /// The lowest seq that is kept.
+    pub first_seq: Seq,
+    /// Chain hash of the frame before, for the audit profile; zero without it.
+    pub chain: [u8; 32],
+}
+
+impl Control {
+    /// The payload: a version byte, then postcard.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![VERSION]).expect("memory takes any bytes")
+    }
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn decode(payload: &[u8]) -> Result<Self, Corruption> {
+        let bad = || Corruption::Frame("control message not understood".into());
+        let (version, body) = payload.split_first().ok_or_else(bad)?;
+        match postcard::take_from_bytes(body) {
+            Ok((control, rest)) if *version == VERSION && rest.is_empty() => Ok(control),
+            _ => Err(bad()),
+        }
+    }
+}

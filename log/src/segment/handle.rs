@@ -1,0 +1,203 @@
+//! `Segment`: an open segment file and what is known of it, shared by the writer and the readers.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use crate::error::{Corruption, Error};
+use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader};
+use crate::segment::footer::{Footer, INDEX_EVERY, IndexEntry};
+use crate::segment::header::{HEADER_BYTES, SegmentHeader};
+use crate::seq::Seq;
+use crate::storage::{File, Storage};
+use crate::tail::Records;
+
+/// Bytes read at once from a segment that is still written.
+const WINDOW_BYTES: usize = 256 << 10;
+
+/// An open segment.
+pub(crate) struct Segment {
+    pub(crate) path: PathBuf,
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) base_seq: Seq,
+    pub(crate) base_pos: u64,
+    state: RwLock<SegmentState>,
+    map: OnceLock<Bytes>,
+}
+
+/// What changes while a segment is written.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentState {
+    pub(crate) sealed: bool,
+    /// Offset after the last durable frame.
+    pub(crate) frames_end: u64,
+    pub(crate) next_seq: Seq,
+    pub(crate) times: Option<(i64, i64)>,
+    pub(crate) index: Vec<IndexEntry>,
+}
+
+impl SegmentState {
+    /// Accounts for a durable frame at `offset`.
+    pub(crate) fn extend(&mut self, header: &FrameHeader, offset: u64) {
+        self.frames_end = offset + header.len();
+        if header.is_control() {
+            return;
+        }
+        self.next_seq = header.next_seq();
+        let first = self.times.map_or(header.time_us, |times| times.0);
+        self.times = Some((first, header.time_us));
+        if self.index.last().is_none_or(|last| offset - last.offset >= INDEX_EVERY) {
+            self.index.push(IndexEntry { seq: header.base_seq, offset, time_us: header.time_us });
+        }
+    }
+}
+
+impl Segment {
+    pub(crate) fn new(
+        path: PathBuf,
+        header: SegmentHeader,
+        file: Arc<dyn File>,
+        base_seq: Seq,
+        base_pos: u64,
+        state: SegmentState,
+    ) -> Self {
+        let state = RwLock::new(state);
+        Self { path, header, file, base_seq, base_pos, state, map: OnceLock::new() }
+    }
+
+    pub(crate) fn state(&self) -> SegmentState {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn with_state<T>(&self, read: impl FnOnce(&SegmentState) -> T) -> T {
+        read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut SegmentState)) {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The log position of `offset`.
+    pub(crate) fn pos(&self, offset: u64) -> u64 {
+        self.base_pos + (offset - HEADER_BYTES)
+    }
+
+    pub(crate) fn corrupt(&self, offset: u64, seq: Seq, reason: Corruption) -> Error {
+        Error::Corrupt { path: self.path.clone(), offset, seq, reason }
+    }
+
+    /// Writes the footer, cuts the file behind it, and forbids writing. Durable on return.
+    pub(crate) fn seal(&self, storage: &dyn Storage) -> Result<(), Error> {
+        let state = self.state();
+        if state.sealed {
+            return Ok(());
+        }
+        let footer = Footer {
+            first_seq: self.base_seq,
+            last_seq: state.next_seq.prev(),
+            frames_end: state.frames_end,
+            base_pos: self.base_pos,
+            times: state.times.unwrap_or_default(),
+            index: state.index,
+        }
+        .encode(self.header.salt);
+        let io = |action| Error::io(action, &self.path);
+        self.file.write_at(&footer, state.frames_end).map_err(io("write the footer of"))?;
+        let len = state.frames_end + footer.len() as u64;
+        self.file.set_len(len).map_err(io("cut"))?;
+        self.file.sync_all().map_err(io("sync"))?;
+        storage.freeze(&self.path).map_err(io("take write permission from"))?;
+        self.change(|state| state.sealed = true);
+        Ok(())
+    }
+
+    /// Takes durable records from `records.from` on; true when more are wanted from the next segment.
+    pub(crate) fn read(
+        &self,
+        storage: &dyn Storage,
+        from: Seq,
+        records: &mut Records,
+    ) -> Result<bool, Error> {
+        let (sealed, frames_end, mut offset) = self.with_state(|state| {
+            let after = state.index.partition_point(|entry| entry.seq <= from);
+            let start = after.checked_sub(1).map_or(HEADER_BYTES, |at| state.index[at].offset);
+            (state.sealed, state.frames_end, start)
+        });
+        let mut window = Window::new(self, storage, sealed)?;
+        while offset < frames_end {
+            let frame = window.frame(offset, frames_end)?;
+            offset += frame.header.len();
+            if !frame.header.is_control()
+                && frame.header.next_seq() > from
+                && !records.take(&frame)
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The map of a sealed segment; readers share one.
+    fn map(&self, storage: &dyn Storage) -> Result<Bytes, Error> {
+        if let Some(map) = self.map.get() {
+            return Ok(map.clone());
+        }
+        let map = storage.map(&self.path).map_err(Error::io("map", &self.path))?;
+        Ok(self.map.get_or_init(|| map).clone())
+    }
+}
+
+/// A part of a segment in memory.
+struct Window<'a> {
+    segment: &'a Segment,
+    whole: bool,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl<'a> Window<'a> {
+    fn new(segment: &'a Segment, storage: &dyn Storage, sealed: bool) -> Result<Self, Error> {
+        let bytes = if sealed { segment.map(storage)? } else { Bytes::new() };
+        Ok(Self { segment, whole: sealed, start: 0, bytes })
+    }
+
+    fn frame(&mut self, offset: u64, frames_end: u64) -> Result<Frame, Error> {
+        let salt = self.segment.header.salt;
+        if !self.whole && !self.holds(offset, FRAME_HEADER_BYTES) {
+            self.load(offset, frames_end, WINDOW_BYTES)?;
+        }
+        if !self.whole {
+            let at = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
+            if let Some(bytes) = self.bytes.get(at..)
+                && let Ok(header) = FrameHeader::decode(bytes, salt, offset)
+            {
+                let len = usize::try_from(header.len()).unwrap_or(usize::MAX);
+                if !self.holds(offset, len) {
+                    self.load(offset, frames_end, len.max(WINDOW_BYTES))?;
+                }
+            }
+        }
+        Frame::decode(&self.bytes, self.start, offset, salt).map_err(|reason| {
+            let seq = self.segment.base_seq;
+            self.segment.corrupt(offset, seq, reason)
+        })
+    }
+
+    fn holds(&self, offset: u64, len: usize) -> bool {
+        offset >= self.start
+            && offset + len as u64 <= self.start + self.bytes.len() as u64
+    }
+
+    fn load(&mut self, offset: u64, frames_end: u64, len: usize) -> Result<(), Error> {
+        let left = usize::try_from(frames_end - offset).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; len.min(left)];
+        let path = &self.segment.path;
+        let read = self.segment.file.read_at(&mut bytes, offset).map_err(Error::io("read", path))?;
+        bytes.truncate(read);
+        self.start = offset;
+        self.bytes = bytes.into();
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! One file of frames: its name, header, footer, and how its frames are walked.
+
+pub mod footer;
+pub(crate) mod handle;
+pub mod header;
+pub mod name;
+pub(crate) mod scan;

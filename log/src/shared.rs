@@ -1,0 +1,130 @@
+//! What the writer publishes and readers see: segments, the ring, and how far all is durable.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::segment::handle::Segment;
+use crate::segment::header::LogId;
+use crate::seq::Seq;
+use crate::storage::Storage;
+use crate::tail::{Records, Ring};
+use crate::wire::WireBatch;
+
+/// Everything that readers need.
+pub(crate) struct Shared {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) id: LogId,
+    pub(crate) epoch: u64,
+    segments: RwLock<Vec<Arc<Segment>>>,
+    ring: Mutex<Ring>,
+    durable: watch::Sender<Seq>,
+    first_seq: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        id: LogId,
+        epoch: u64,
+        segments: Vec<Arc<Segment>>,
+        bounds: (Seq, Seq),
+        ring_bytes: usize,
+    ) -> Self {
+        Self {
+            storage,
+            id,
+            epoch,
+            segments: RwLock::new(segments),
+            ring: Mutex::new(Ring::new(ring_bytes)),
+            durable: watch::Sender::new(bounds.1),
+            first_seq: AtomicU64::new(bounds.0.0),
+        }
+    }
+
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn change_segments(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>)) {
+        change(&mut self.segments.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn durable_seq(&self) -> Seq {
+        *self.durable.borrow()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Seq> {
+        self.durable.subscribe()
+    }
+
+    /// Publishes that all up to `seq` is durable.
+    pub(crate) fn advance(&self, seq: Seq) {
+        self.durable.send_if_modified(|durable| {
+            assert!(seq >= *durable, "durable seq went back from {durable} to {seq}");
+            let moved = seq > *durable;
+            *durable = seq;
+            moved
+        });
+    }
+
+    pub(crate) fn first_seq(&self) -> Seq {
+        Seq(self.first_seq.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_first_seq(&self, seq: Seq) {
+        self.first_seq.fetch_max(seq.0, Ordering::AcqRel);
+    }
+
+    /// Durable records from `from` on; see [`crate::log::Log::read`].
+    pub(crate) fn read(&self, from: Seq, max_bytes: usize) -> Result<WireBatch, Error> {
+        let from = from.max(Seq::FIRST);
+        let first = self.first_seq();
+        if from < first {
+            return Err(Error::Trimmed { first });
+        }
+        let durable = self.durable_seq();
+        let mut batch = WireBatch {
+            log_id: self.id,
+            epoch: self.epoch,
+            prev_seq: from.prev(),
+            first_seq: from,
+            records: Vec::new(),
+        };
+        if from > durable {
+            return Ok(batch);
+        }
+        let recent = self.ring().read(from, max_bytes);
+        batch.records = match recent {
+            Some(records) => records,
+            None => self.read_segments(from, max_bytes)?,
+        };
+        let durable_count = usize::try_from(durable.0 - from.0 + 1).unwrap_or(usize::MAX);
+        batch.records.truncate(durable_count);
+        assert!(!batch.records.is_empty(), "seq {from} is durable up to {durable} but not found");
+        Ok(batch)
+    }
+
+    fn read_segments(&self, from: Seq, max_bytes: usize) -> Result<Vec<Bytes>, Error> {
+        let segments = self.segments();
+        let after = segments.partition_point(|segment| segment.base_seq <= from);
+        let mut records = Records::new(from, max_bytes);
+        for segment in &segments[after.saturating_sub(1)..] {
+            let result = segment.read(self.storage.as_ref(), from, &mut records);
+            if result.is_err() && from < self.first_seq() {
+                return Err(Error::Trimmed { first: self.first_seq() }); // trimmed meanwhile
+            }
+            if !result? {
+                break;
+            }
+        }
+        Ok(records.taken)
+    }
+}

@@ -1,0 +1,115 @@
+//! `Storage`: the only door to the disk. `fs` is the real one; `sim` (feature `sim`) crashes on purpose.
+
+pub mod fs;
+#[cfg(feature = "sim")]
+pub mod sim;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A disk. Paths are as the caller forms them; errors are the system's own.
+pub trait Storage: Send + Sync + 'static {
+    /// Creates `dir` and its parents if absent.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Names of the files in `dir`, in no order.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such directory.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// As the system says; `Access::Create` refuses a file that exists.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
+    /// Removes a file; durable after `sync_dir`.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the entries of `dir` durable.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Forbids writing to a file that will not change any more.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn freeze(&self, path: &Path) -> io::Result<()>;
+    /// All bytes of a file that never changes any more, without copying where possible.
+    ///
+    /// # Errors
+    /// As the system says; a file shorter than it was is `UnexpectedEof`.
+    fn map(&self, path: &Path) -> io::Result<Bytes>;
+    /// Takes the directory for one writer, by the file `path`.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] names the owner as the file does.
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError>;
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Reading and writing a file that exists.
+    Write,
+    /// Reading and writing a new file.
+    Create,
+}
+
+/// An open file; every call names its offset, so that readers and the writer share it.
+pub trait File: Send + Sync {
+    /// Fills `buffer` from `offset`, less at the end of the file.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`; durable after `sync`.
+    ///
+    /// # Errors
+    /// As the system says; then any part may have been written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the data durable (`fdatasync`).
+    ///
+    /// # Errors
+    /// As the system says; then nothing unsynced may be trusted.
+    fn sync(&self) -> io::Result<()>;
+    /// Makes data, length and times durable (`fsync`).
+    ///
+    /// # Errors
+    /// As for `sync`.
+    fn sync_all(&self) -> io::Result<()>;
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn len(&self) -> io::Result<u64>;
+    /// Cuts or extends the file.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+}
+
+/// Held as long as it lives.
+pub trait Lock: Send + Sync {}
+
+/// Why a directory could not be taken.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another process has it.
+    Held {
+        /// Its process id as it wrote it, or "unknown".
+        owner: String,
+    },
+    /// The system refused.
+    Io(io::Error),
+}

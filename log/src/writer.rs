@@ -1,0 +1,460 @@
+//! The writer: turns transactions into groups of frames, one write and one sync each, and rolls to the
+//! next segment. Single-threaded and deterministic; `log.rs` gives it a thread.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::config::LogConfig;
+use crate::error::Error;
+use crate::frame::{
+    Control, Frame, FrameSpec, Open, Payload, encode_frame, frame_bytes,
+};
+use crate::record::{Transaction, encode_parts};
+use crate::segment::handle::{Segment, SegmentState};
+use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
+use crate::segment::name;
+use crate::seq::Seq;
+use crate::shared::Shared;
+use crate::storage::{Access, File, Storage};
+
+/// Most bytes of one group, unless a single transaction is larger. A torn tail cannot be longer.
+pub(crate) const GROUP_BYTES: u64 = 16 << 20;
+/// Largest encoded transaction, bytes.
+pub const MAX_TRANSACTION_BYTES: usize = 1 << 30;
+/// Most bytes that an OPEN frame, a mark and the like take in a segment besides records.
+const CONTROL_BYTES: u64 = 1024;
+
+/// A transaction as bytes.
+pub(crate) struct Prepared {
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+    time_us: i64,
+}
+
+impl Prepared {
+    /// Encodes `transaction`, outside of any lock.
+    pub(crate) fn new(transaction: &Transaction) -> Result<Self, Error> {
+        let Some(last) = transaction.events.len().checked_sub(1) else {
+            return Err(Error::BadInput("a transaction without events".into()));
+        };
+        let mut prepared = Self {
+            ends: Vec::with_capacity(transaction.events.len()),
+            bytes: Vec::with_capacity(transaction.events.len() * 128),
+            time_us: transaction.time_us,
+        };
+        for (index, event) in transaction.events.iter().enumerate() {
+            let Transaction { time_us, feed_high, .. } = *transaction;
+            encode_parts(time_us, index == last, feed_high, event, &mut prepared.bytes);
+            if prepared.bytes.len() > MAX_TRANSACTION_BYTES {
+                return Err(Error::BadInput(format!(
+                    "a transaction of more than {MAX_TRANSACTION_BYTES} bytes"
+                )));
+            }
+            prepared.ends.push(u32::try_from(prepared.bytes.len()).expect("checked above"));
+        }
+        Ok(prepared)
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.ends.len() as u64
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// An upper bound of the bytes it takes on disk, however it is split into frames.
+    fn disk_bytes(&self, frame_limit: usize) -> u64 {
+        let frames = (self.bytes.len() / frame_limit + 1).min(self.ends.len()) as u64 * 2;
+        frame_bytes(self.ends.len(), self.bytes.len()) + frames * frame_bytes(0, 0)
+    }
+}
+
+/// A prepared segment that is not in use yet.
+pub(crate) struct Spare {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Arc<dyn File>,
+}
+
+/// Where the keeper puts the next spare. Locked while one is being prepared.
+#[derive(Default)]
+pub(crate) struct SpareSlot(Mutex<Option<Spare>>);
+
+impl SpareSlot {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Spare>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Creates segment `number` with written extents, durable with its name on return.
+pub(crate) fn prepare(
+    storage: &dyn Storage,
+    dir: &Path,
+    log_id: LogId,
+    number: u64,
+    capacity: u64,
+) -> Result<Spare, Error> {
+    let path = name::path(dir, number);
+    let folder = dir.join(name::SEGMENTS);
+    let io = |action| Error::io(action, &path);
+    let full = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            // Give the partial file's space back; the name is free again for the next try.
+            drop(storage.remove(&path));
+            Error::Full(format!("{}: {error}", path.display()))
+        }
+        _ => Error::Io { action: "prepare", path: path.clone(), source: error },
+    };
+    let file = match storage.open(&path, Access::Create) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            // An unfinished or too small spare: nothing was ever acknowledged in it.
+            storage.remove(&path).map_err(io("remove"))?;
+            storage.open(&path, Access::Create)
+        }
+        other => other,
+    }
+    .map_err(full)?;
+    let created_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    let header = SegmentHeader {
+        log_id,
+        number,
+        capacity,
+        created_ns: u64::try_from(created_ns).unwrap_or(u64::MAX),
+        salt: u32::from_le_bytes(LogId::random().0[..4].try_into().expect("4 bytes")),
+    };
+    // Zeros first: a file without a header is an unfinished spare, whatever else a crash left of it.
+    let zeros = vec![0; 1 << 20];
+    let mut offset = HEADER_BYTES;
+    while offset < capacity {
+        let len = usize::try_from(capacity - offset).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_at(&zeros[..len], offset).map_err(full)?;
+        offset += len as u64;
+    }
+    file.write_at(&header.encode(), 0).map_err(full)?;
+    file.sync_all().map_err(full)?;
+    storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
+    Ok(Spare { header, file })
+}
+
+/// The single writer of a log.
+pub(crate) struct Writer {
+    config: LogConfig,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spare: Arc<SpareSlot>,
+    active: Arc<Segment>,
+    /// Offset of the next frame in the active segment.
+    write_offset: u64,
+    next_seq: Seq,
+    /// Log position up to which all is durable.
+    synced_pos: u64,
+    /// Whether a mark would say anything new.
+    unmarked: bool,
+    poisoned: Option<String>,
+    /// Groups, that is fsyncs, on the commit path.
+    pub(crate) groups: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        config: LogConfig,
+        shared: Arc<Shared>,
+        active: Arc<Segment>,
+        next_seq: Seq,
+    ) -> Self {
+        let write_offset = active.with_state(|state| state.frames_end);
+        let synced_pos = active.pos(write_offset);
+        Self {
+            config,
+            shared,
+            spare: Arc::default(),
+            active,
+            write_offset,
+            next_seq,
+            synced_pos,
+            unmarked: true,
+            poisoned: None,
+            groups: 0,
+        }
+    }
+
+    pub(crate) fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    pub(crate) fn active_number(&self) -> u64 {
+        self.active.header.number
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match &self.poisoned {
+            Some(reason) => Err(Error::Poisoned(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes as many of `transactions` durable as fit one group, in one write and one sync, and says how
+    /// many. They are durable and published on return.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: nothing happened, try again when there is space. Any other: the log is poisoned,
+    /// and whether the group is durable is unknown until the log is opened again.
+    pub(crate) fn commit(&mut self, transactions: &[Prepared]) -> Result<usize, Error> {
+        self.check()?;
+        let Some(first) = transactions.first() else { return Ok(0) };
+        let needed = first.disk_bytes(self.config.frame_bytes);
+        let mut group = Group::default();
+        if self.write_offset + needed + CONTROL_BYTES > self.active.header.capacity {
+            self.roll(needed, &mut group)?;
+        }
+        let mut end = self.write_offset + group.bytes.len() as u64;
+        let mut taken = 0;
+        for transaction in transactions {
+            let bytes = transaction.disk_bytes(self.config.frame_bytes);
+            let fits = end + bytes + CONTROL_BYTES <= self.active.header.capacity;
+            if taken > 0 && (!fits || end + bytes - self.write_offset > GROUP_BYTES) {
+                break;
+            }
+            end += bytes;
+            taken += 1;
+        }
+        self.encode(&transactions[..taken], &mut group);
+        self.write(group, Sync::Now)?;
+        Ok(taken)
+    }
+
+    /// Appends a durable note that records below `first_seq` are given up.
+    pub(crate) fn trim(&mut self, first_seq: Seq) -> Result<(), Error> {
+        self.check()?;
+        let mut group = Group::default();
+        if self.write_offset + CONTROL_BYTES > self.active.header.capacity {
+            self.roll(0, &mut group)?;
+        }
+        self.control(&Control::Trim { first_seq }, &mut group);
+        self.write(group, Sync::Now)
+    }
+
+    /// Leaves a witness of what was acknowledged, synced only on a clean stop.
+    pub(crate) fn mark(&mut self, sync: Sync) -> Result<(), Error> {
+        self.check()?;
+        let room = self.write_offset + CONTROL_BYTES / 2 <= self.active.header.capacity;
+        if !room || (!self.unmarked && matches!(sync, Sync::Later)) {
+            return Ok(());
+        }
+        let mut group = Group::default();
+        self.control(&Control::Mark, &mut group);
+        self.write(group, sync)?;
+        self.unmarked = false;
+        Ok(())
+    }
+
+    pub(crate) fn is_unmarked(&self) -> bool {
+        self.unmarked && self.poisoned.is_none()
+    }
+
+    /// Takes the spare into use: its OPEN frame joins the group that is about to be written, so that
+    /// rolling costs no sync of its own. All of the segment before is durable already.
+    fn roll(&mut self, needed: u64, group: &mut Group) -> Result<(), Error> {
+        let number = self.active.header.number + 1;
+        let capacity =
+            self.config.segment_bytes.max(HEADER_BYTES + needed + 2 * CONTROL_BYTES);
+        let mut slot = self.spare.lock();
+        let spare = match slot.take() {
+            Some(spare) if spare.header.number == number && spare.header.capacity >= capacity => {
+                spare
+            }
+            _ => {
+                let storage = self.shared.storage.as_ref();
+                prepare(storage, &self.config.dir, self.shared.id, number, capacity)?
+            }
+        };
+        drop(slot);
+        let base_pos = self.active.pos(self.write_offset);
+        if self.synced_pos < base_pos {
+            // Only an unsynced mark can stand there.
+            let synced = self.active.file.sync().map_err(Error::io("sync", &self.active.path));
+            self.poison_on(synced)?;
+            self.synced_pos = base_pos;
+        }
+        let (write_offset, next_seq) = (self.write_offset, self.next_seq);
+        self.active.change(|state| state.frames_end = write_offset);
+        self.active = Arc::new(Segment::new(
+            name::path(&self.config.dir, number),
+            spare.header,
+            spare.file,
+            next_seq,
+            base_pos,
+            SegmentState {
+                sealed: false,
+                frames_end: HEADER_BYTES,
+                next_seq,
+                times: None,
+                index: Vec::new(),
+            },
+        ));
+        self.write_offset = HEADER_BYTES;
+        let open = Open {
+            log_id: self.shared.id,
+            epoch: self.shared.epoch,
+            base_pos,
+            base_seq: next_seq,
+            first_seq: self.shared.first_seq(),
+            chain: [0; 32],
+        };
+        self.control(&Control::Open(open), group);
+        group.opens = true;
+        Ok(())
+    }
+
+    fn control(&self, control: &Control, group: &mut Group) {
+        let spec = FrameSpec {
+            base_seq: self.next_seq,
+            synced_pos: self.synced_pos,
+            time_us: 0,
+            payload: Payload::Control(&control.encode()),
+        };
+        group.push(&spec, self.active.header.salt, self.write_offset);
+    }
+
+    /// Small transactions share frames; one larger than a frame becomes a run of frames.
+    fn encode(&mut self, transactions: &[Prepared], group: &mut Group) {
+        let mut frame = FrameBuffer::default();
+        for transaction in transactions {
+            if frame.bytes.len() + transaction.bytes.len() > self.config.frame_bytes {
+                self.flush(&mut frame, true, group);
+            }
+            let mut start = 0;
+            for (index, &end) in transaction.ends.iter().enumerate() {
+                let end = end as usize;
+                if frame.bytes.len() + (end - start) > self.config.frame_bytes {
+                    self.flush(&mut frame, index == 0, group);
+                }
+                frame.push(&transaction.bytes[start..end], transaction.time_us);
+                start = end;
+            }
+        }
+        self.flush(&mut frame, true, group);
+    }
+
+    fn flush(&mut self, frame: &mut FrameBuffer, ends_transaction: bool, group: &mut Group) {
+        if frame.ends.is_empty() {
+            return;
+        }
+        let spec = FrameSpec {
+            base_seq: self.next_seq,
+            synced_pos: self.synced_pos,
+            time_us: frame.time_us,
+            payload: Payload::Records {
+                ends: &frame.ends,
+                bytes: &frame.bytes,
+                ends_transaction,
+            },
+        };
+        group.push(&spec, self.active.header.salt, self.write_offset);
+        self.next_seq = Seq(self.next_seq.0 + frame.ends.len() as u64);
+        frame.ends.clear();
+        frame.bytes.clear();
+    }
+
+    fn write(&mut self, group: Group, sync: Sync) -> Result<(), Error> {
+        let bytes = Bytes::from(group.bytes);
+        let start = self.write_offset;
+        let file = &self.active.file;
+        let mut done = file.write_at(&bytes, start).map_err(Error::io("write", &self.active.path));
+        if done.is_ok() && matches!(sync, Sync::Now) {
+            done = file.sync().map_err(Error::io("sync", &self.active.path));
+            self.groups += 1;
+        }
+        self.poison_on(done)?;
+        self.write_offset = start + bytes.len() as u64;
+        if matches!(sync, Sync::Now) {
+            self.synced_pos = self.active.pos(self.write_offset);
+            self.unmarked = true;
+        }
+        self.publish(&bytes, start, group.opens);
+        Ok(())
+    }
+
+    /// Lets readers see the group.
+    fn publish(&self, bytes: &Bytes, start: u64, opens: bool) {
+        let mut offset = start;
+        let mut frames = Vec::new();
+        while offset < start + bytes.len() as u64 {
+            let frame = Frame::decode(bytes, start, offset, self.active.header.salt)
+                .expect("the frame was encoded a moment ago");
+            self.active.change(|state| state.extend(&frame.header, offset));
+            offset += frame.header.len();
+            frames.push(frame);
+        }
+        if opens {
+            self.shared.change_segments(|segments| segments.push(Arc::clone(&self.active)));
+        }
+        let mut ring = self.shared.ring();
+        frames.into_iter().filter(|frame| !frame.header.is_control()).for_each(|f| ring.push(f));
+        drop(ring);
+        self.shared.advance(self.next_seq.prev());
+    }
+
+    fn poison_on<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &result {
+            let source = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+            self.poisoned = Some(format!("{error}{}", source.unwrap_or_default()));
+        }
+        result
+    }
+}
+
+/// Whether a write waits for the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sync {
+    Now,
+    Later,
+}
+
+/// Frames that one write takes to disk.
+#[derive(Default)]
+struct Group {
+    bytes: Vec<u8>,
+    opens: bool,
+}
+
+impl Group {
+    fn push(&mut self, spec: &FrameSpec<'_>, salt: u32, start: u64) {
+        let offset = start + self.bytes.len() as u64;
+        encode_frame(spec, salt, offset, &mut self.bytes);
+    }
+}
+
+#[derive(Default)]
+struct FrameBuffer {
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+    time_us: i64,
+}
+
+impl FrameBuffer {
+    fn push(&mut self, record: &[u8], time_us: i64) {
+        if self.ends.is_empty() {
+            self.time_us = time_us;
+        }
+        self.bytes.extend_from_slice(record);
+        self.ends.push(u32::try_from(self.bytes.len()).expect("a transaction is below 1 GiB"));
+    }
+}
+
+/// Where spares come from, for tests that drive the writer without threads.
+impl Writer {
+    /// Prepares the next spare if there is none.
+    pub(crate) fn keep_spare(&self) -> Result<(), Error> {
+        let mut slot = self.spare.lock();
+        let number = self.active.header.number + 1;
+        if slot.as_ref().is_none_or(|spare| spare.header.number != number) {
+            let storage: &dyn Storage = self.shared.storage.as_ref();
+            let bytes = self.config.segment_bytes;
+            *slot = Some(prepare(storage, &self.config.dir, self.shared.id, number, bytes)?);
+        }
+        Ok(())
+    }
+}
