@@ -14,12 +14,8 @@ use crate::edge::RefMode;
 const PORT: u16 = 8667;
 
 /// Variables of features that this service does not have; setting one is said at start.
-const WITHOUT_EFFECT: [&str; 4] = [
-    "SPKY_JOB_CONFIG",
-    "SPKY_CRDT_CACHE_SIZE",
-    "SPKY_CRDT_FIELDS",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-];
+const WITHOUT_EFFECT: [&str; 4] =
+    ["SPKY_JOB_CONFIG", "SPKY_CRDT_CACHE_SIZE", "SPKY_CRDT_FIELDS", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// A text that does not show itself in logs.
 #[derive(Clone, PartialEq, Eq)]
@@ -181,8 +177,7 @@ impl Config {
         let env = Env { lookup };
         let secret = env.secret("SPKY_AUTH_SECRET")?;
         let listen = env.listen(secret.is_some())?;
-        let ssp_id =
-            env.text("SPKY_SSP_ID").unwrap_or_else(|| format!("ssp-{}", Uuid::new_v4()));
+        let ssp_id = env.text("SPKY_SSP_ID").unwrap_or_else(|| format!("ssp-{}", Uuid::new_v4()));
         let scheduler =
             env.text("SPKY_SCHEDULER_URL").unwrap_or_else(|| "http://127.0.0.1:9667".into());
         let default = Self::local(check_id(ssp_id)?, base_url("SPKY_SCHEDULER_URL", scheduler)?);
@@ -198,7 +193,12 @@ impl Config {
             ref_mode: env.ref_mode()?,
             anonymous_tables: env.flag("SPKY_SSP_ANON_LIVE_QUERIES")?,
             throttle: env.millis("SPKY_SSP_QUERY_UPDATE_THROTTLE_MS", 100, 0, 60_000)?,
-            feed_window_bytes: env.size("SPKY_SSP_FEED_WINDOW_BYTES", 32 << 20, 64 << 10, 1 << 30)?,
+            feed_window_bytes: env.size(
+                "SPKY_SSP_FEED_WINDOW_BYTES",
+                32 << 20,
+                64 << 10,
+                1 << 30,
+            )?,
             outbox_edges: env.size("SPKY_SSP_OUTBOX_EDGES", 500_000, 1, 1 << 32)?,
             max_body_bytes: env.size("SPKY_SSP_MAX_BODY_BYTES", 1 << 20, 1 << 10, 64 << 20)?,
             without_effect: WITHOUT_EFFECT
@@ -320,11 +320,7 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
     }
 }
 
-fn bad(
-    variable: &'static str,
-    value: impl Into<String>,
-    reason: impl Into<String>,
-) -> ConfigError {
+fn bad(variable: &'static str, value: impl Into<String>, reason: impl Into<String>) -> ConfigError {
     ConfigError::Bad { variable, value: value.into(), reason: reason.into() }
 }
 

@@ -136,12 +136,8 @@ pub trait EdgeSink: Send + Sync + 'static {
     async fn expired(&self, ssp_id: &str) -> Result<Vec<String>, SinkError>;
 
     /// [`EdgeSink::release`], provided that the row is expired still; says whether it was.
-    async fn release_expired(
-        &self,
-        table: &str,
-        view: &str,
-        epoch: u64,
-    ) -> Result<bool, SinkError>;
+    async fn release_expired(&self, table: &str, view: &str, epoch: u64)
+    -> Result<bool, SinkError>;
 
     /// Keys among `views` that have no `_00_query` row (any more): their client deleted it.
     async fn missing(&self, views: &[String]) -> Result<Vec<String>, SinkError>;
@@ -241,6 +237,9 @@ mod tests {
         assert_eq!(root, edge_id("view", None, None, &record));
         assert_eq!(root.len(), 32);
         assert_ne!(root, edge_id("view", Some(&root), Some("x"), &record));
-        assert_ne!(edge_id("ab", Some("c"), None, &record), edge_id("a", Some("bc"), None, &record));
+        assert_ne!(
+            edge_id("ab", Some("c"), None, &record),
+            edge_id("a", Some("bc"), None, &record)
+        );
     }
 }

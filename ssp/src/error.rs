@@ -83,10 +83,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Config(_) | Self::Listen { .. } | Self::Scheduler { .. } => ErrorKind::Input,
-            Self::Unreachable { .. }
-            | Self::Feed { .. }
-            | Self::Thread { .. }
-            | Self::Sink(_) => ErrorKind::Retry,
+            Self::Unreachable { .. } | Self::Feed { .. } | Self::Thread { .. } | Self::Sink(_) => {
+                ErrorKind::Retry
+            }
             Self::Fenced { .. } => ErrorKind::Register,
         }
     }
