@@ -1,0 +1,281 @@
+//! The sequencer: the one thread that owns the engine. Records and registrations reach it through one
+//! channel, so a view is computed at an exact seq and misses nothing after it.
+//!
+//! - Records are applied in order, in whole transactions, each once.
+//! - What a step changes goes to the outbox together with the step's seq.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use revenant_log::{LogId, RecordId, Seq};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::edge::{Edge, EdgeWrite, edge_id};
+use crate::engine::{EdgeChange, EdgePath, Engine, Member, NotIncremental, ViewDelta, ViewId};
+use crate::feed::Received;
+use crate::outbox::{Dropped, Outbox, Owned, ViewChange};
+use crate::query::Query;
+use crate::rerun::Rerun;
+use crate::status::Status;
+
+/// Messages that may wait; the bytes of records among them are bounded by the feed's window.
+const MESSAGES_MOST: usize = 256;
+
+/// What the thread is asked to do.
+enum Message {
+    Apply { records: Vec<Received>, window: OwnedSemaphorePermit },
+    Open { view: Opening, reply: oneshot::Sender<Result<Opened, NotIncremental>> },
+    Close { view: String, why: Dropped, reply: oneshot::Sender<()> },
+    Report { reply: oneshot::Sender<Report> },
+    Members { view: String, reply: oneshot::Sender<Option<Members>> },
+}
+
+/// A view that is to be maintained.
+pub(crate) struct Opening {
+    /// Whose it is and where its edges go.
+    pub(crate) owned: Owned,
+    /// What it asks.
+    pub(crate) query: Query,
+    /// The edges that are stored for it now.
+    pub(crate) stored: Vec<Edge>,
+}
+
+/// Hears when the edges that opening a view calls for are durable.
+pub(crate) type Opened = oneshot::Receiver<Result<(), Dropped>>;
+
+/// How far the thread is.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) applied_seq: Seq,
+    pub(crate) transactions: u64,
+    pub(crate) chain: blake3::Hash,
+    pub(crate) views: Vec<ViewReport>,
+}
+
+/// What a maintained view amounts to.
+#[derive(Clone, Debug)]
+pub(crate) struct ViewReport {
+    pub(crate) id: String,
+    pub(crate) rows: u64,
+    pub(crate) signature: u64,
+    pub(crate) seq: Seq,
+}
+
+/// A view's edges as the service computed them.
+#[derive(Clone, Debug)]
+pub(crate) struct Members {
+    pub(crate) seq: Seq,
+    pub(crate) edges: Vec<Edge>,
+}
+
+/// The thread is gone, because the session ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopped;
+
+/// The way to the thread; the thread ends with the last clone.
+#[derive(Clone)]
+pub(crate) struct Sequencer {
+    messages: mpsc::Sender<Message>,
+}
+
+/// Where a sequencer begins.
+pub(crate) struct Start {
+    pub(crate) log_id: LogId,
+    /// The engine holds every row as of this seq.
+    pub(crate) seq: Seq,
+    pub(crate) engine: Engine,
+    pub(crate) outbox: Outbox,
+    pub(crate) rerun: Rerun,
+    pub(crate) status: Arc<Status>,
+}
+
+impl Sequencer {
+    /// Starts the thread.
+    pub(crate) fn start(start: Start) -> std::io::Result<Self> {
+        let (messages, inbox) = mpsc::channel(MESSAGES_MOST);
+        let worker = Worker::new(start);
+        std::thread::Builder::new()
+            .name("ssp-sequencer".into())
+            .spawn(move || worker.run(inbox))?;
+        Ok(Self { messages })
+    }
+
+    /// Hands over records that follow those handed over before, in whole transactions.
+    pub(crate) async fn apply(
+        &self,
+        records: Vec<Received>,
+        window: OwnedSemaphorePermit,
+    ) -> Result<(), Stopped> {
+        self.messages.send(Message::Apply { records, window }).await.map_err(|_| Stopped)
+    }
+
+    /// Begins to maintain a view, at whatever seq the engine is. Its edges become what it computes.
+    pub(crate) async fn open(
+        &self,
+        view: Opening,
+    ) -> Result<Result<Opened, NotIncremental>, Stopped> {
+        self.ask(|reply| Message::Open { view, reply }).await
+    }
+
+    /// Ceases to maintain a view; on return the outbox knows nothing of it.
+    pub(crate) async fn close(&self, view: &str, why: Dropped) -> Result<(), Stopped> {
+        let view = view.to_owned();
+        self.ask(|reply| Message::Close { view, why, reply }).await
+    }
+
+    /// How far the thread is.
+    pub(crate) async fn report(&self) -> Result<Report, Stopped> {
+        self.ask(|reply| Message::Report { reply }).await
+    }
+
+    /// The edges of a view, if it is maintained here.
+    pub(crate) async fn members(&self, view: &str) -> Result<Option<Members>, Stopped> {
+        let view = view.to_owned();
+        self.ask(|reply| Message::Members { view, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(message(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+}
+
+/// What the thread owns.
+struct Worker {
+    seq: Seq,
+    transactions: u64,
+    chain: blake3::Hash,
+    engine: Engine,
+    /// The seq at which each view last changed.
+    changed: HashMap<String, Seq>,
+    outbox: Outbox,
+    rerun: Rerun,
+    status: Arc<Status>,
+}
+
+impl Worker {
+    fn new(start: Start) -> Self {
+        let mut chain = blake3::Hasher::new();
+        chain.update(&start.log_id.0).update(&start.seq.0.to_le_bytes());
+        start.status.set_applied(start.seq);
+        Self {
+            seq: start.seq,
+            transactions: 0,
+            chain: chain.finalize(),
+            engine: start.engine,
+            changed: HashMap::new(),
+            outbox: start.outbox,
+            rerun: start.rerun,
+            status: start.status,
+        }
+    }
+
+    fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        while let Some(message) = inbox.blocking_recv() {
+            match message {
+                Message::Apply { records, window } => {
+                    self.apply(records);
+                    drop(window);
+                }
+                Message::Open { view, reply } => answer(reply, self.open(view)),
+                Message::Close { view, why, reply } => {
+                    self.engine.unregister(&ViewId::from(view.as_str()));
+                    self.changed.remove(&view);
+                    self.outbox.forget(&view, why);
+                    answer(reply, ());
+                }
+                Message::Report { reply } => answer(reply, self.report()),
+                Message::Members { view, reply } => answer(reply, self.members(&view)),
+            }
+        }
+    }
+
+    fn apply(&mut self, received: Vec<Received>) {
+        let mut records = Vec::with_capacity(received.len());
+        for (record, bytes) in received {
+            assert_eq!(record.seq, self.seq.next(), "records are contiguous");
+            self.seq = record.seq;
+            self.transactions += u64::from(record.ends_transaction);
+            let mut chain = blake3::Hasher::new();
+            chain.update(self.chain.as_bytes()).update(&record.seq.0.to_le_bytes()).update(&bytes);
+            self.chain = chain.finalize();
+            records.push(record);
+        }
+        let deltas = self.engine.apply(&records);
+        let changes = deltas.into_iter().map(|delta| self.change(delta)).collect();
+        self.outbox.push(Some(self.seq), changes);
+        self.rerun.touch(self.seq, records.iter().map(|record| &record.event.table));
+        self.status.set_applied(self.seq);
+    }
+
+    fn change(&mut self, delta: ViewDelta) -> ViewChange {
+        let view = delta.view.to_string();
+        let edges = delta.changes.iter().map(|change| write_of(&view, change)).collect();
+        let row_count = self.engine.row_count(&delta.view);
+        self.changed.insert(view.clone(), self.seq);
+        ViewChange { view, edges, row_count }
+    }
+
+    fn open(&mut self, opening: Opening) -> Result<Opened, NotIncremental> {
+        let view = opening.owned.view.clone();
+        let id = ViewId::from(view.as_str());
+        let members = self.engine.register(id.clone(), opening.query)?;
+        let edges: Vec<(usize, Edge)> =
+            members.iter().map(|member| edge_of(&view, member)).collect();
+        self.changed.insert(view.clone(), self.seq);
+        let row_count = self.engine.row_count(&id);
+        let change = ViewChange { view, edges: difference(opening.stored, edges), row_count };
+        Ok(self.outbox.open(opening.owned, change))
+    }
+
+    fn report(&self) -> Report {
+        let views = self.changed.iter().map(|(id, seq)| {
+            let view = ViewId::from(id.as_str());
+            ViewReport {
+                id: id.clone(),
+                rows: self.engine.row_count(&view),
+                signature: self.engine.signature(&view),
+                seq: *seq,
+            }
+        });
+        Report {
+            applied_seq: self.seq,
+            transactions: self.transactions,
+            chain: self.chain,
+            views: views.collect(),
+        }
+    }
+
+    fn members(&self, view: &str) -> Option<Members> {
+        self.changed.contains_key(view).then(|| {
+            let members = self.engine.members(&ViewId::from(view));
+            let edges = members.iter().map(|member| edge_of(view, member).1).collect();
+            Members { seq: self.seq, edges }
+        })
+    }
+}
+
+/// What makes the stored edges the wanted ones.
+pub(crate) fn difference(stored: Vec<Edge>, wanted: Vec<(usize, Edge)>) -> Vec<(usize, EdgeWrite)> {
+    let mut stored: HashMap<String, Edge> =
+        stored.into_iter().map(|edge| (edge.id.clone(), edge)).collect();
+    let mut writes = Vec::new();
+    for (depth, edge) in wanted {
+        if stored.remove(&edge.id).as_ref() != Some(&edge) {
+            writes.push((depth, EdgeWrite::Put(edge)));
+        }
+    }
+    let gone = stored.into_values();
+    writes.extend(gone.map(|edge| (0, EdgeWrite::Delete { id: edge.id, record: edge.record })));
+    writes
+}
+
+fn answer<T>(reply: oneshot::Sender<T>, answer: T) {
+    if reply.send(answer).is_err() {
+        tracing::trace!("nobody waits for the answer any more");
+    }
+}
