@@ -1,0 +1,366 @@
+//! `Views`: the views this SSP owns, and how one is taken in, kept and given up.
+//!
+//! - A view is answered for only when its `_00_query` row and its edges are stored.
+//! - Taking in and giving up the same view never overlap.
+//! - Stored edges that should not be there go, missing ones come; the others are not touched.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OwnedMutexGuard;
+
+use crate::edge::{Edge, QueryRow, SinkError};
+use crate::outbox::{Dropped, Outbox, Owned};
+use crate::plan::{self, Plan};
+use crate::registration::Registration;
+use crate::requery::{RequeryError, RequeryMember, RequeryText};
+use crate::rerun::{Rerun, RerunOpening, Triggers};
+use crate::sequencer::{Members, Opened, Opening, Sequencer, Stopped};
+use crate::service::Context;
+
+/// Locks that registrations of the same view share.
+const DOORS: usize = 64;
+
+/// Why a view was not taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The query is wrong; the text is SurrealDB's.
+    Invalid(String),
+    /// Another SSP owns the view, or this request is older than the last.
+    Fenced,
+    /// The database does not answer.
+    Unavailable(String),
+    /// The database refuses.
+    Refused(String),
+    /// The session is over.
+    Ended,
+}
+
+/// How a view is kept up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The engine maintains it.
+    Incremental,
+    /// It is run again on SurrealDB.
+    Requery,
+}
+
+/// A view that is taken in.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// What was asked.
+    pub(crate) registration: Registration,
+    /// The ownership's epoch.
+    pub(crate) epoch: u64,
+    /// Where its edges are.
+    pub(crate) table: String,
+    /// How it is kept up to date.
+    pub(crate) mode: Mode,
+}
+
+/// The views of one session.
+pub(crate) struct Views {
+    context: Arc<Context>,
+    outbox: Outbox,
+    sequencer: Sequencer,
+    rerun: Rerun,
+    entries: Mutex<HashMap<String, Entry>>,
+    /// Assigned views that could not be taken in, with the reason.
+    failed: Mutex<BTreeMap<String, String>>,
+    doors: Vec<Arc<tokio::sync::Mutex<()>>>,
+    hasher: RandomState,
+}
+
+impl Views {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        outbox: Outbox,
+        sequencer: Sequencer,
+        rerun: Rerun,
+    ) -> Self {
+        let doors = (0..DOORS).map(|_| Arc::default()).collect();
+        Self {
+            context,
+            outbox,
+            sequencer,
+            rerun,
+            entries: Mutex::default(),
+            failed: Mutex::default(),
+            doors,
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Takes in a view, or refreshes the row of one that is here. On return row and edges are stored.
+    pub(crate) async fn register(&self, registration: Registration) -> Result<(), Refusal> {
+        let _door = self.door(&registration.id).await;
+        let known = self.entry(&registration.id);
+        let epoch = registration.epoch.or(known.as_ref().map(|known| known.epoch)).unwrap_or(0);
+        if let Some(known) = known {
+            if epoch < known.epoch {
+                return Err(Refusal::Fenced);
+            }
+            if known.registration.same_query(&registration) && self.is_stored(&known).await? {
+                return self.refresh(known, registration, epoch).await;
+            }
+            self.close(&registration.id, Dropped::Released).await?;
+        }
+        self.take_in(registration, epoch).await
+    }
+
+    /// Gives up a view and deletes its row and edges. One that is not here is no error, and neither
+    /// is a request that is older than the view's ownership.
+    pub(crate) async fn unregister(&self, id: &str, epoch: Option<u64>) -> Result<(), Refusal> {
+        let _door = self.door(id).await;
+        let Some(entry) = self.entry(id) else { return Ok(()) };
+        if epoch.is_some_and(|epoch| epoch < entry.epoch) {
+            return Ok(());
+        }
+        self.close(id, Dropped::Released).await?;
+        match self.context.sink.release(&entry.table, id, entry.epoch).await {
+            // The row and its edges are the new owner's.
+            Err(SinkError::Fenced { .. }) => Ok(()),
+            outcome => outcome.map_err(Refusal::from),
+        }
+    }
+
+    /// Gives up a view if its row is expired still; says whether it was.
+    pub(crate) async fn expire(&self, id: &str) -> Result<bool, Refusal> {
+        let _door = self.door(id).await;
+        let Some(entry) = self.entry(id) else { return Ok(false) };
+        // No write may follow the row's end, so none may be under way.
+        let pause = self.outbox.pause().await;
+        let gone = match self.context.sink.release_expired(&entry.table, id, entry.epoch).await {
+            Err(SinkError::Fenced { .. }) => true,
+            outcome => outcome?,
+        };
+        if gone {
+            self.outbox.forget(id, Dropped::Released);
+            drop(pause);
+            self.close(id, Dropped::Released).await?;
+        }
+        Ok(gone)
+    }
+
+    /// Drops a view here that another SSP owns.
+    pub(crate) async fn fenced(&self, id: &str) {
+        let _door = self.door(id).await;
+        if self.close(id, Dropped::Fenced).await.is_err() {
+            tracing::debug!(view = id, "the session ended before the view was dropped");
+        }
+    }
+
+    /// Notes that an assigned view could not be taken in.
+    pub(crate) fn note_failure(&self, id: &str, refusal: &Refusal) {
+        tracing::error!(view = id, %refusal, "an assigned view is not maintained");
+        lock(&self.failed).insert(id.to_owned(), refusal.to_string());
+    }
+
+    /// The views that could not be taken in, with the reasons.
+    pub(crate) fn failures(&self) -> BTreeMap<String, String> {
+        lock(&self.failed).clone()
+    }
+
+    /// How many views there are.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.entries).len()
+    }
+
+    /// The names of all views.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        lock(&self.entries).keys().cloned().collect()
+    }
+
+    /// How each view is kept up to date.
+    pub(crate) fn modes(&self) -> Vec<Mode> {
+        lock(&self.entries).values().map(|entry| entry.mode).collect()
+    }
+
+    /// A view, if it is here.
+    pub(crate) fn entry(&self, id: &str) -> Option<Entry> {
+        lock(&self.entries).get(id).cloned()
+    }
+
+    /// A view's edges as they were computed.
+    pub(crate) async fn members(&self, id: &str) -> Result<Option<Members>, Stopped> {
+        match self.rerun.members(id) {
+            Some(members) => Ok(Some(members)),
+            None => self.sequencer.members(id).await,
+        }
+    }
+
+    /// A client may have deleted the row; then the view begins anew.
+    async fn is_stored(&self, known: &Entry) -> Result<bool, Refusal> {
+        let ids = [known.registration.id.clone()];
+        Ok(self.context.sink.missing(&ids).await?.is_empty())
+    }
+
+    async fn refresh(
+        &self,
+        known: Entry,
+        registration: Registration,
+        epoch: u64,
+    ) -> Result<(), Refusal> {
+        let id = registration.id.clone();
+        let table = known.table.clone();
+        if let Err(error) = self.context.sink.claim(&self.row(&registration, epoch)).await {
+            if matches!(error, SinkError::Fenced { .. }) {
+                self.close(&id, Dropped::Fenced).await?;
+            }
+            return Err(error.into());
+        }
+        self.outbox.raise_epoch(&id, epoch);
+        let entry = Entry { registration, epoch, table, mode: known.mode };
+        lock(&self.entries).insert(id.clone(), entry);
+        match self.outbox.settled(&id) {
+            Some(durable) => settle(durable).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn take_in(&self, registration: Registration, epoch: u64) -> Result<(), Refusal> {
+        let context = &self.context;
+        let plan = plan::plan(&registration.surql, &registration.params)
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        if let Plan::Requery { .. } = &plan {
+            // SurrealDB's verdict comes before anything is stored.
+            self.ask(&registration).await?;
+        }
+        let id = registration.id.clone();
+        let (table, uid) = self.edge_table(&registration);
+        context.sink.ensure_edge_table(&table, uid.as_deref()).await?;
+        context.sink.claim(&self.row(&registration, epoch)).await?;
+        let stored = context.sink.edges(&table, &id).await?;
+        let owned = Owned { view: id.clone(), epoch, table: table.clone() };
+        let (mode, durable) = self.open(&registration, plan, owned, stored).await?;
+        lock(&self.entries).insert(id.clone(), Entry { registration, epoch, table, mode });
+        lock(&self.failed).remove(&id);
+        settle(durable).await
+    }
+
+    async fn open(
+        &self,
+        registration: &Registration,
+        plan: Plan,
+        owned: Owned,
+        stored: Vec<Edge>,
+    ) -> Result<(Mode, Opened), Refusal> {
+        let (triggers, reason) = match plan {
+            Plan::Requery { triggers, reason } => (triggers, reason),
+            Plan::Incremental { query, triggers } => {
+                let opening = Opening { owned: owned.clone(), query, stored: stored.clone() };
+                match self.sequencer.open(opening).await.map_err(|Stopped| Refusal::Ended)? {
+                    Ok(opened) => return Ok((Mode::Incremental, opened)),
+                    Err(error) => (triggers, error.reason),
+                }
+            }
+        };
+        let opened = self.open_requery(registration, triggers, reason, owned, stored).await?;
+        Ok((Mode::Requery, opened))
+    }
+
+    async fn open_requery(
+        &self,
+        registration: &Registration,
+        triggers: Triggers,
+        reason: String,
+        owned: Owned,
+        stored: Vec<Edge>,
+    ) -> Result<Opened, Refusal> {
+        let members = self.ask(registration).await?;
+        let text = text_of(registration);
+        let opening = RerunOpening { owned, text, triggers, reason, stored, members };
+        Ok(self.rerun.open(&self.outbox, opening))
+    }
+
+    async fn ask(
+        &self,
+        registration: &Registration,
+    ) -> Result<Vec<RequeryMember>, Refusal> {
+        self.context.requery.run(&text_of(registration)).await.map_err(|error| match error {
+            RequeryError::Invalid(message) => Refusal::Invalid(message),
+            RequeryError::Unavailable(reason) => Refusal::Unavailable(reason),
+            RequeryError::Refused(reason) => Refusal::Refused(reason),
+        })
+    }
+
+    /// Forgets a view here; what is stored stays.
+    async fn close(&self, id: &str, why: Dropped) -> Result<(), Refusal> {
+        lock(&self.entries).remove(id);
+        let pause = self.outbox.pause().await;
+        self.outbox.forget(id, why);
+        drop(pause);
+        if self.rerun.close(id) {
+            return Ok(());
+        }
+        self.sequencer.close(id, why).await.map_err(|Stopped| Refusal::Ended)
+    }
+
+    fn edge_table(&self, registration: &Registration) -> (String, Option<String>) {
+        let config = &self.context.config;
+        let anonymous = registration.auth_id == crate::edge::ANONYMOUS;
+        let auth_id =
+            if anonymous && !config.anonymous_tables { "" } else { &registration.auth_id };
+        config.ref_mode.edge_table(auth_id)
+    }
+
+    fn row(&self, registration: &Registration, epoch: u64) -> QueryRow {
+        QueryRow {
+            id: registration.id.clone(),
+            surql: registration.surql.clone(),
+            params: registration.params.clone(),
+            ttl: registration.ttl,
+            client_id: registration.client_id.clone(),
+            last_active_at: registration.last_active_at,
+            auth_id: registration.auth_id.clone(),
+            ssp_id: self.context.config.ssp_id.clone(),
+            epoch,
+        }
+    }
+
+    async fn door(&self, id: &str) -> OwnedMutexGuard<()> {
+        let count = self.doors.len() as u64;
+        let door = usize::try_from(self.hasher.hash_one(id) % count).unwrap_or(0);
+        self.doors[door].clone().lock_owned().await
+    }
+}
+
+impl From<SinkError> for Refusal {
+    fn from(error: SinkError) -> Self {
+        match error {
+            SinkError::Unavailable(reason) => Self::Unavailable(reason),
+            SinkError::Fenced { .. } => Self::Fenced,
+            SinkError::Refused(reason) => Self::Refused(reason),
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Invalid(message) => f.write_str(message),
+            Self::Fenced => f.write_str("another SSP owns the view"),
+            Self::Unavailable(reason) | Self::Refused(reason) => {
+                write!(f, "Database error: {reason}")
+            }
+            Self::Ended => f.write_str("the session ended"),
+        }
+    }
+}
+
+async fn settle(durable: Opened) -> Result<(), Refusal> {
+    match durable.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Dropped::Fenced)) => Err(Refusal::Fenced),
+        Ok(Err(Dropped::Released)) | Err(_) => Err(Refusal::Ended),
+    }
+}
+
+fn text_of(registration: &Registration) -> RequeryText {
+    RequeryText { surql: registration.surql.clone(), params: registration.params.clone() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
