@@ -54,7 +54,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// A witness knows of acknowledged records that the log does not have.
-    #[error("the log ends at seq {last}, but {witness} was acknowledged up to seq {witnessed}: restore the log from a copy, or discard that witness")]
+    #[error(
+        "the log ends at seq {last}, but {witness} was acknowledged up to seq {witnessed}: restore the log from a copy, or discard that witness"
+    )]
     Lost {
         /// Where the log ends.
         last: Seq,

@@ -156,7 +156,9 @@ impl FrameHeader {
             )));
         }
         if header.is_control() != (header.record_count == 0) {
-            return Err(Corruption::Frame("a control frame with records, or none with none".into()));
+            return Err(Corruption::Frame(
+                "a control frame with records, or none with none".into(),
+            ));
         }
         Ok(header)
     }
@@ -200,8 +202,14 @@ impl Frame {
     ///
     /// # Errors
     /// What of it does not hold, its padding included.
-    pub fn decode(file: &Bytes, file_start: u64, offset: u64, salt: u32) -> Result<Self, Corruption> {
-        let Some(at) = offset.checked_sub(file_start).and_then(|at| usize::try_from(at).ok()) else {
+    pub fn decode(
+        file: &Bytes,
+        file_start: u64,
+        offset: u64,
+        salt: u32,
+    ) -> Result<Self, Corruption> {
+        let Some(at) = offset.checked_sub(file_start).and_then(|at| usize::try_from(at).ok())
+        else {
             return Err(Corruption::SyncWord);
         };
         let rest = file.get(at..).ok_or(Corruption::SyncWord)?;

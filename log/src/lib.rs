@@ -54,6 +54,8 @@ pub mod recovery;
 pub mod segment;
 pub mod seq;
 mod shared;
+#[cfg(feature = "sim")]
+pub mod step;
 pub mod storage;
 mod tail;
 pub mod value;
@@ -66,7 +68,7 @@ pub use error::{Corruption, Error, ErrorKind};
 pub use event_log::EventLog;
 pub use log::{Appended, Log, LogStats, TrimReport};
 pub use order::{encode_key, encode_value};
-pub use read_only::{ReadOnlyLog, SegmentInfo, SegmentUse, VerifyReport, verify};
+pub use read_only::{Finding, Located, ReadOnlyLog, SegmentInfo, SegmentUse, VerifyReport, verify};
 pub use record::{
     DecodeError, Event, Op, Record, SourcePos, Transaction, decode_record, encode_parts,
     encode_record,

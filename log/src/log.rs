@@ -19,7 +19,6 @@ use crate::event_log::EventLog;
 use crate::record::Transaction;
 use crate::recovery::{RecoveryReport, recover};
 use crate::segment::header::LogId;
-use crate::segment::name;
 use crate::seq::Seq;
 use crate::shared::Shared;
 use crate::storage::fs::Fs;
@@ -124,8 +123,7 @@ impl Log {
             (recovered.first_seq, recovered.next_seq.prev()),
             config.ring_bytes,
         ));
-        let writer =
-            Writer::new(config.clone(), Arc::clone(&shared), active, recovered.next_seq);
+        let writer = Writer::new(config.clone(), Arc::clone(&shared), active, recovered.next_seq);
         Ok((Self::start(config, shared, writer, lock)?, recovered.report))
     }
 
@@ -226,8 +224,7 @@ impl Log {
         transactions: Vec<Transaction>,
         expected_next: Option<Seq>,
     ) -> Result<Appended, Error> {
-        let prepared =
-            transactions.iter().map(Prepared::new).collect::<Result<Vec<_>, Error>>()?;
+        let prepared = transactions.iter().map(Prepared::new).collect::<Result<Vec<_>, Error>>()?;
         if prepared.is_empty() {
             return Err(Error::BadInput("an append without transactions".into()));
         }
@@ -484,7 +481,7 @@ impl WriterLoop {
         match request {
             Request::Append(_) => unreachable!("appends are collected before"),
             Request::Trim(before, done) => {
-                let result = self.trim(before);
+                let result = self.writer.trim_segments(before);
                 answer(done, result);
                 false
             }
@@ -551,33 +548,6 @@ impl WriterLoop {
                 answer(done, Ok(seqs));
             }
         }
-    }
-
-    fn trim(&mut self, before: Seq) -> Result<TrimReport, Error> {
-        let shared = Arc::clone(&self.writer.shared);
-        let gone: Vec<_> = shared
-            .segments()
-            .into_iter()
-            .take_while(|one| one.with_state(|state| state.sealed && state.next_seq <= before))
-            .collect();
-        if let Some(last) = gone.last() {
-            let first_seq = last.with_state(|state| state.next_seq);
-            self.writer.trim(first_seq)?;
-            shared.set_first_seq(first_seq);
-            shared.change_segments(|segments| {
-                segments.drain(..gone.len());
-            });
-            for segment in &gone {
-                let path = &segment.path;
-                shared.storage.remove(path).map_err(Error::io("remove", path))?;
-            }
-            let folder = self.keeper.config.dir.join(name::SEGMENTS);
-            shared.storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
-        }
-        Ok(TrimReport {
-            segments: gone.iter().map(|segment| segment.header.number).collect(),
-            first_seq: shared.first_seq().0,
-        })
     }
 
     fn note_state(&self) {

@@ -63,7 +63,6 @@ pub struct ReadOnlyLog {
     id: LogId,
     epoch: u64,
     segments: Vec<SegmentInfo>,
-    trimmed_below: Seq,
 }
 
 impl ReadOnlyLog {
@@ -73,10 +72,9 @@ impl ReadOnlyLog {
     /// [`Error::NotALog`] if there are no segments; [`Error::Corrupt`] and [`Error::Unsupported`] if a
     /// header cannot be read, [`Error::Io`].
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let mut log =
-            Self { id: LogId([0; 16]), epoch: 0, segments: Vec::new(), trimmed_below: Seq::FIRST };
-        for (number, path) in segment_files(dir)? {
-            let Some(loaded) = Loaded::read(number, &path)? else { continue };
+        let mut log = Self { id: LogId([0; 16]), epoch: 0, segments: Vec::new() };
+        for (number, path) in segment_files(&Fs, dir)? {
+            let Some(loaded) = Loaded::read(&Fs, number, &path)? else { continue };
             log.take(&loaded);
         }
         if log.segments.iter().all(|segment| segment.state == SegmentUse::Spare) {
@@ -103,7 +101,6 @@ impl ReadOnlyLog {
         };
         self.id = open.log_id;
         self.epoch = loaded.scan.epoch.max(self.epoch);
-        self.trimmed_below = self.trimmed_below.max(loaded.scan.first_seq);
         let sealed = matches!(loaded.footer, Ok(Some(_)));
         let state = if sealed { SegmentUse::Sealed } else { SegmentUse::Active };
         let times = loaded.scan.times;
@@ -199,7 +196,7 @@ impl Records<'_> {
         loop {
             let Some(cursor) = &mut self.current else {
                 let Some(segment) = self.segments.next() else { return Ok(None) };
-                let loaded = Loaded::read(segment.number, &segment.path)?;
+                let loaded = Loaded::read(&Fs, segment.number, &segment.path)?;
                 let Some(loaded) = loaded else { continue };
                 let index = loaded.scan.index.partition_point(|entry| entry.seq <= self.from);
                 let offset = index
@@ -270,8 +267,8 @@ struct Loaded {
 
 impl Loaded {
     /// `None`: the file went away, or is a spare in the making.
-    fn read(number: u64, path: &Path) -> Result<Option<Self>, Error> {
-        let file = match Fs.open(path, Access::Read) {
+    fn read(storage: &dyn Storage, number: u64, path: &Path) -> Result<Option<Self>, Error> {
+        let file = match storage.open(path, Access::Read) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::io("open", path))?,
         };
@@ -286,8 +283,7 @@ impl Loaded {
             }
             Err(error) => return Err(error),
         };
-        let footer =
-            Footer::read(file.as_ref(), header.salt).map_err(Error::io("read", path))?;
+        let footer = Footer::read(file.as_ref(), header.salt).map_err(Error::io("read", path))?;
         let until = match &footer {
             Ok(Some(footer)) => footer.frames_end,
             _ => u64::MAX,
@@ -301,9 +297,9 @@ impl Loaded {
     }
 }
 
-fn segment_files(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+fn segment_files(storage: &dyn Storage, dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     let folder = dir.join(name::SEGMENTS);
-    let names = match Fs.list(&folder) {
+    let names = match storage.list(&folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::NotALog { path: dir.to_owned() });
         }
@@ -361,8 +357,16 @@ pub struct VerifyReport {
 /// # Errors
 /// It could not look: [`Error::NotALog`], [`Error::Io`]. Damage is not an error but a finding.
 pub fn verify(dir: &Path) -> Result<VerifyReport, Error> {
+    verify_on(&Fs, dir)
+}
+
+/// [`verify`] on another disk.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_on(storage: &dyn Storage, dir: &Path) -> Result<VerifyReport, Error> {
     let mut report = VerifyReport::default();
-    let files = segment_files(dir)?;
+    let files = segment_files(storage, dir)?;
     if files.is_empty() {
         return Err(Error::NotALog { path: dir.to_owned() });
     }
@@ -375,7 +379,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, Error> {
             let seq = before.as_ref().map_or(Seq::ZERO, |(_, _, next, _)| *next);
             report.findings.push(Finding { path, offset: 0, seq, reason });
         }
-        let loaded = match Loaded::read(*number, path) {
+        let loaded = match Loaded::read(storage, *number, path) {
             Ok(Some(loaded)) => loaded,
             Ok(None) => continue,
             Err(Error::Corrupt { path, offset, seq, reason }) => {
@@ -392,7 +396,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, Error> {
         };
         report.bytes += loaded.bytes.len() as u64;
         let has_successor = files.get(index + 1).is_some_and(|(number, path)| {
-            matches!(Loaded::read(*number, path), Ok(Some(next)) if next.scan.open.is_some())
+            matches!(Loaded::read(storage, *number, path), Ok(Some(next)) if next.scan.open.is_some())
         });
         check_segment(&loaded, has_successor, &mut report);
         let Some(open) = loaded.scan.open.clone() else { continue };

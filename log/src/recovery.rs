@@ -225,12 +225,12 @@ fn examine(
     let file = storage.open(path, Access::Read).map_err(Error::io("open", path))?;
     let io = |action| Error::io(action, path);
     let start = read_range(file.as_ref(), 0, HEADER_BYTES + 1024).map_err(io("read"))?;
-    let spare = |debris| {
-        Examined::Unused(Unused { number, path: path.to_owned(), debris })
-    };
+    let spare = |debris| Examined::Unused(Unused { number, path: path.to_owned(), debris });
     let header = match SegmentHeader::decode(&start, path) {
         Ok(header) => header,
-        Err(Error::Unsupported { path, reason }) => return Err(Error::Unsupported { path, reason }),
+        Err(Error::Unsupported { path, reason }) => {
+            return Err(Error::Unsupported { path, reason });
+        }
         Err(error) => {
             // A header that was never written, and nothing after it: an unfinished spare.
             let whole = read_all(file.as_ref()).map_err(io("read"))?;
@@ -249,11 +249,13 @@ fn examine(
             reason: Corruption::Header(format!("it is segment {}, renamed", header.number)),
         });
     }
-    let opening = Frame::decode(&start, 0, HEADER_BYTES, header.salt)
-        .and_then(|frame| match Control::decode(&frame.payload)? {
-            Control::Open(open) if frame.header.is_control() => Ok(open),
-            _ => Err(Corruption::Frame("the first frame does not open the segment".into())),
-        });
+    let opening =
+        Frame::decode(&start, 0, HEADER_BYTES, header.salt).and_then(
+            |frame| match Control::decode(&frame.payload)? {
+                Control::Open(open) if frame.header.is_control() => Ok(open),
+                _ => Err(Corruption::Frame("the first frame does not open the segment".into())),
+            },
+        );
     let open = match opening {
         Ok(open) => open,
         Err(reason) => {
@@ -284,7 +286,12 @@ fn examine(
         Err(_) if !is_last => None,
         Err(reason) => {
             let offset = file.len().map_err(io("read"))?;
-            return Err(Error::Corrupt { path: path.to_owned(), offset, seq: open.base_seq, reason });
+            return Err(Error::Corrupt {
+                path: path.to_owned(),
+                offset,
+                seq: open.base_seq,
+                reason,
+            });
         }
     };
     Ok(Examined::Used(Box::new(Found {
@@ -312,7 +319,9 @@ fn check_chain(found: &[Found]) -> Result<(), Error> {
         if let Some(footer) = &a.footer {
             let end = a.open.base_pos + (footer.frames_end - HEADER_BYTES);
             let next = Seq(footer.last_seq.0 + 1);
-            if b.open.base_pos != end || b.open.base_seq != next || footer.base_pos != a.open.base_pos
+            if b.open.base_pos != end
+                || b.open.base_seq != next
+                || footer.base_pos != a.open.base_pos
             {
                 return Err(broken(format!(
                     "it starts at seq {} position {}, the segment before ends before seq {next} at {end}",
@@ -332,11 +341,7 @@ struct End {
     dirty_end: u64,
 }
 
-fn examine_end(
-    last: &Found,
-    unused: &[Unused],
-    report: &mut RecoveryReport,
-) -> Result<End, Error> {
+fn examine_end(last: &Found, unused: &[Unused], report: &mut RecoveryReport) -> Result<End, Error> {
     let bytes = read_all(last.file.as_ref()).map_err(Error::io("read", &last.path))?;
     report.scanned_bytes += bytes.len() as u64;
     let until = last.footer.as_ref().map_or(u64::MAX, |footer| footer.frames_end);
@@ -410,9 +415,9 @@ fn complete(
                     path: found.path.clone(),
                     offset: scan.whole_end,
                     seq: scan.next_seq,
-                    reason: scan.stopped.unwrap_or(Corruption::BelowFloor {
-                        floor: next.open.base_pos,
-                    }),
+                    reason: scan
+                        .stopped
+                        .unwrap_or(Corruption::BelowFloor { floor: next.open.base_pos }),
                 });
             }
             SegmentState {

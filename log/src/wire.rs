@@ -27,7 +27,9 @@ pub enum WireError {
     #[error("wire item: checksum does not match")]
     Checksum,
     /// A layout this build does not know, or another kind of item.
-    #[error("wire item: kind {kind:#x} of layout {version}, expected {expected:#x} of {WIRE_VERSION}")]
+    #[error(
+        "wire item: kind {kind:#x} of layout {version}, expected {expected:#x} of {WIRE_VERSION}"
+    )]
     Kind {
         /// What came.
         kind: u8,
@@ -131,7 +133,9 @@ impl WireBatch {
             records,
         };
         if at != body.len() || batch.prev_seq.0.checked_add(1) != Some(batch.first_seq.0) {
-            return Err(malformed("bytes left over, or the first seq does not follow the previous"));
+            return Err(malformed(
+                "bytes left over, or the first seq does not follow the previous",
+            ));
         }
         Ok(batch)
     }

@@ -9,9 +9,8 @@ use bytes::Bytes;
 
 use crate::config::LogConfig;
 use crate::error::Error;
-use crate::frame::{
-    Control, Frame, FrameSpec, Open, Payload, encode_frame, frame_bytes,
-};
+use crate::frame::{Control, Frame, FrameSpec, Open, Payload, encode_frame, frame_bytes};
+use crate::log::TrimReport;
 use crate::record::{Transaction, encode_parts};
 use crate::segment::handle::{Segment, SegmentState};
 use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
@@ -23,7 +22,7 @@ use crate::storage::{Access, File, Storage};
 /// Most bytes of one group, unless a single transaction is larger. A torn tail cannot be longer.
 pub(crate) const GROUP_BYTES: u64 = 16 << 20;
 /// Largest encoded transaction, bytes.
-pub const MAX_TRANSACTION_BYTES: usize = 1 << 30;
+pub(crate) const MAX_TRANSACTION_BYTES: usize = 1 << 30;
 /// Most bytes that an OPEN frame, a mark and the like take in a segment besides records.
 const CONTROL_BYTES: u64 = 1024;
 
@@ -225,8 +224,37 @@ impl Writer {
         Ok(taken)
     }
 
+    /// Gives up sealed segments whose every record is below `before`; the note of it is durable before
+    /// the first file goes.
+    pub(crate) fn trim_segments(&mut self, before: Seq) -> Result<TrimReport, Error> {
+        let shared = Arc::clone(&self.shared);
+        let gone: Vec<_> = shared
+            .segments()
+            .into_iter()
+            .take_while(|one| one.with_state(|state| state.sealed && state.next_seq <= before))
+            .collect();
+        if let Some(last) = gone.last() {
+            let first_seq = last.with_state(|state| state.next_seq);
+            self.note_trim(first_seq)?;
+            shared.set_first_seq(first_seq);
+            shared.change_segments(|segments| {
+                segments.drain(..gone.len());
+            });
+            for segment in &gone {
+                let path = &segment.path;
+                shared.storage.remove(path).map_err(Error::io("remove", path))?;
+            }
+            let folder = self.config.dir.join(name::SEGMENTS);
+            shared.storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
+        }
+        Ok(TrimReport {
+            segments: gone.iter().map(|segment| segment.header.number).collect(),
+            first_seq: shared.first_seq().0,
+        })
+    }
+
     /// Appends a durable note that records below `first_seq` are given up.
-    pub(crate) fn trim(&mut self, first_seq: Seq) -> Result<(), Error> {
+    fn note_trim(&mut self, first_seq: Seq) -> Result<(), Error> {
         self.check()?;
         let mut group = Group::default();
         if self.write_offset + CONTROL_BYTES > self.active.header.capacity {
@@ -258,8 +286,7 @@ impl Writer {
     /// rolling costs no sync of its own. All of the segment before is durable already.
     fn roll(&mut self, needed: u64, group: &mut Group) -> Result<(), Error> {
         let number = self.active.header.number + 1;
-        let capacity =
-            self.config.segment_bytes.max(HEADER_BYTES + needed + 2 * CONTROL_BYTES);
+        let capacity = self.config.segment_bytes.max(HEADER_BYTES + needed + 2 * CONTROL_BYTES);
         let mut slot = self.spare.lock();
         let spare = match slot.take() {
             Some(spare) if spare.header.number == number && spare.header.capacity >= capacity => {
@@ -346,11 +373,7 @@ impl Writer {
             base_seq: self.next_seq,
             synced_pos: self.synced_pos,
             time_us: frame.time_us,
-            payload: Payload::Records {
-                ends: &frame.ends,
-                bytes: &frame.bytes,
-                ends_transaction,
-            },
+            payload: Payload::Records { ends: &frame.ends, bytes: &frame.bytes, ends_transaction },
         };
         group.push(&spec, self.active.header.salt, self.write_offset);
         self.next_seq = Seq(self.next_seq.0 + frame.ends.len() as u64);
@@ -444,9 +467,9 @@ impl FrameBuffer {
     }
 }
 
-/// Where spares come from, for tests that drive the writer without threads.
+#[cfg(feature = "sim")]
 impl Writer {
-    /// Prepares the next spare if there is none.
+    /// Prepares the next spare if there is none, as the keeper does.
     pub(crate) fn keep_spare(&self) -> Result<(), Error> {
         let mut slot = self.spare.lock();
         let number = self.active.header.number + 1;

@@ -129,9 +129,7 @@ impl Segment {
         while offset < frames_end {
             let frame = window.frame(offset, frames_end)?;
             offset += frame.header.len();
-            if !frame.header.is_control()
-                && frame.header.next_seq() > from
-                && !records.take(&frame)
+            if !frame.header.is_control() && frame.header.next_seq() > from && !records.take(&frame)
             {
                 return Ok(false);
             }
@@ -186,15 +184,15 @@ impl<'a> Window<'a> {
     }
 
     fn holds(&self, offset: u64, len: usize) -> bool {
-        offset >= self.start
-            && offset + len as u64 <= self.start + self.bytes.len() as u64
+        offset >= self.start && offset + len as u64 <= self.start + self.bytes.len() as u64
     }
 
     fn load(&mut self, offset: u64, frames_end: u64, len: usize) -> Result<(), Error> {
         let left = usize::try_from(frames_end - offset).unwrap_or(usize::MAX);
         let mut bytes = vec![0; len.min(left)];
         let path = &self.segment.path;
-        let read = self.segment.file.read_at(&mut bytes, offset).map_err(Error::io("read", path))?;
+        let read =
+            self.segment.file.read_at(&mut bytes, offset).map_err(Error::io("read", path))?;
         bytes.truncate(read);
         self.start = offset;
         self.bytes = bytes.into();

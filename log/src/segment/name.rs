@@ -15,5 +15,6 @@ pub fn path(dir: &Path, number: u64) -> PathBuf {
 #[must_use]
 pub fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
-    (digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+    (digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
 }

@@ -99,8 +99,11 @@ impl File for fs::File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < buffer.len() {
-            match std::os::unix::fs::FileExt::read_at(self, &mut buffer[done..], offset + done as u64)
-            {
+            match std::os::unix::fs::FileExt::read_at(
+                self,
+                &mut buffer[done..],
+                offset + done as u64,
+            ) {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,0 +1,120 @@
+//! A log without threads, for tests that crash it between any two calls to the disk (feature `sim`).
+
+use std::sync::Arc;
+
+use crate::config::{LogConfig, Witnesses};
+use crate::error::Error;
+use crate::log::{Appended, lock};
+use crate::record::Transaction;
+use crate::recovery::{RecoveryReport, recover};
+use crate::seq::Seq;
+use crate::shared::Shared;
+use crate::storage::{Lock, Storage};
+use crate::wire::WireBatch;
+use crate::writer::{Prepared, Sync, Writer};
+
+/// A log whose every step happens when it is called for.
+pub struct StepLog {
+    writer: Writer,
+    _lock: Box<dyn Lock>,
+}
+
+impl StepLog {
+    /// See [`crate::Log::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        config: LogConfig,
+        witnesses: &Witnesses,
+    ) -> Result<(Self, RecoveryReport), Error> {
+        config.check()?;
+        let lock = lock(storage.as_ref(), &config.dir)?;
+        let recovered = recover(storage.as_ref(), &config, witnesses)?;
+        let active = Arc::clone(recovered.segments.last().expect("recovery returns one"));
+        let shared = Arc::new(Shared::new(
+            storage,
+            recovered.id,
+            recovered.epoch,
+            recovered.segments,
+            (recovered.first_seq, recovered.next_seq.prev()),
+            config.ring_bytes,
+        ));
+        let writer = Writer::new(config, shared, active, recovered.next_seq);
+        Ok((Self { writer, _lock: lock }, recovered.report))
+    }
+
+    /// Appends `transactions` as one group if they fit one; durable on return.
+    ///
+    /// # Errors
+    /// As [`crate::Log::append`].
+    pub fn append(&mut self, transactions: &[Transaction]) -> Result<Appended, Error> {
+        let first_seq = self.writer.next_seq();
+        let prepared: Vec<_> = transactions.iter().map(Prepared::new).collect::<Result<_, _>>()?;
+        let mut taken = 0;
+        while taken < prepared.len() {
+            taken += self.writer.commit(&prepared[taken..])?;
+        }
+        Ok(Appended { first_seq, last_seq: self.writer.next_seq().prev() })
+    }
+
+    /// Prepares the next segment and seals the full ones, as the keeper does.
+    ///
+    /// # Errors
+    /// As [`crate::Log::append`].
+    pub fn keep(&mut self) -> Result<(), Error> {
+        self.writer.keep_spare()?;
+        let active = self.writer.active_number();
+        let shared = Arc::clone(&self.writer.shared);
+        shared
+            .segments()
+            .iter()
+            .filter(|segment| segment.header.number < active)
+            .try_for_each(|segment| segment.seal(shared.storage.as_ref()))
+    }
+
+    /// See [`crate::Log::trim`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn trim(&mut self, before: Seq) -> Result<(), Error> {
+        self.writer.trim_segments(before).map(|_| ())
+    }
+
+    /// Leaves an unsynced mark, as after a while without appends.
+    ///
+    /// # Errors
+    /// As [`crate::Log::append`].
+    pub fn idle(&mut self) -> Result<(), Error> {
+        self.writer.mark(Sync::Later)
+    }
+
+    /// A clean stop.
+    ///
+    /// # Errors
+    /// As [`crate::Log::append`].
+    pub fn close(mut self) -> Result<(), Error> {
+        self.writer.mark(Sync::Now)
+    }
+
+    /// See [`crate::Log::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(&self, from: Seq, max_bytes: usize) -> Result<WireBatch, Error> {
+        self.writer.shared.read(from, max_bytes)
+    }
+
+    /// See [`crate::Log::durable_seq`].
+    #[must_use]
+    pub fn durable_seq(&self) -> Seq {
+        self.writer.shared.durable_seq()
+    }
+
+    /// See [`crate::Log::first_seq`].
+    #[must_use]
+    pub fn first_seq(&self) -> Seq {
+        self.writer.shared.first_seq()
+    }
+}

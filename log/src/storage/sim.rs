@@ -1,0 +1,445 @@
+//! A disk in memory that crashes, fails and rots on purpose. Seeded: the same seed, the same disk.
+//!
+//! The crash model: of everything written to a file since its last completed sync, any subset of 512-byte
+//! sectors may have reached the disk, in any combination; a new length may or may not; an entry of a
+//! directory that was created or removed since the last sync of the directory may be either way. What a
+//! completed sync covered is there. A failed sync loses or keeps what it covered, at random, and later
+//! syncs do not bring it back. Only tests use this.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::{Access, File, Lock, LockError, Storage};
+
+/// Bytes that reach the disk together or not at all.
+const SECTOR: usize = 512;
+
+/// A simulated disk. Clones share it.
+#[derive(Clone, Default)]
+pub struct Sim {
+    state: Arc<Mutex<Machine>>,
+}
+
+#[derive(Default)]
+struct Machine {
+    disk: Disk,
+    ops: u64,
+    history: Option<Vec<Disk>>,
+    fault: Option<(u64, Fault)>,
+    locked: BTreeSet<PathBuf>,
+}
+
+/// Which call fails, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The device reports an error; a write may have been done in part, a sync may have lost data.
+    Eio,
+    /// No space is left, from this call on until [`Sim::heal`].
+    NoSpace,
+}
+
+/// Everything on the disk, and what of it a crash may lose.
+#[derive(Clone, Default)]
+pub struct Disk {
+    files: BTreeMap<u64, Inode>,
+    entries: BTreeMap<PathBuf, u64>,
+    durable_entries: BTreeMap<PathBuf, u64>,
+    next_inode: u64,
+}
+
+#[derive(Clone, Default)]
+struct Inode {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+/// A small generator (xorshift64*, Marsaglia and Vigna), so that a seed replays a disk.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// A generator for `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// The next 64 bits.
+    pub fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.roll() % bound
+    }
+
+    /// Heads or tails.
+    pub fn coin(&mut self) -> bool {
+        self.roll() >> 63 == 1
+    }
+}
+
+impl Disk {
+    /// The disk as found after the power went: see the crash model above.
+    #[must_use]
+    pub fn after_power_cut(&self, dice: &mut Dice) -> Self {
+        let mut after = self.clone();
+        after.entries = self.durable_entries.clone();
+        for (path, inode) in &self.entries {
+            if self.durable_entries.get(path) != Some(inode) && dice.coin() {
+                after.entries.insert(path.clone(), *inode);
+            }
+        }
+        for path in self.durable_entries.keys() {
+            if !self.entries.contains_key(path) && dice.coin() {
+                after.entries.remove(path);
+            }
+        }
+        after.durable_entries = after.entries.clone();
+        for inode in after.files.values_mut() {
+            inode.crash(dice);
+        }
+        after
+    }
+
+    /// The disk as found after the process was killed: nothing that was written is lost.
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
+        self.clone()
+    }
+
+    /// Every file with its bytes as they are now.
+    #[must_use]
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.entries
+            .iter()
+            .map(|(path, inode)| (path.clone(), self.files[inode].now.clone()))
+            .collect()
+    }
+
+    /// Changes a byte behind everyone's back.
+    ///
+    /// # Panics
+    /// If there is no such byte.
+    pub fn flip(&mut self, path: &Path, offset: usize, mask: u8) {
+        let inode = self.files.get_mut(&self.entries[path]).expect("entries have files");
+        inode.now[offset] ^= mask;
+        inode.durable = inode.now.clone();
+        inode.unsynced.clear();
+    }
+
+    /// Cuts a file behind everyone's back.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn cut(&mut self, path: &Path, len: usize) {
+        let inode = self.files.get_mut(&self.entries[path]).expect("entries have files");
+        inode.now.truncate(len);
+        inode.durable = inode.now.clone();
+        inode.unsynced.clear();
+    }
+}
+
+impl Inode {
+    fn crash(&mut self, dice: &mut Dice) {
+        let mut bytes = std::mem::take(&mut self.durable);
+        // Some crashes lose all or nothing: those are the ones that an unlucky run of coins hides.
+        let mode = dice.below(4);
+        for change in self.unsynced.drain(..) {
+            let mut lucky = || match mode {
+                0 => false,
+                1 => true,
+                _ => dice.coin(),
+            };
+            match change {
+                Change::Length(len) => {
+                    if lucky() {
+                        bytes.resize(len, 0);
+                    }
+                }
+                Change::Write(offset, written) => {
+                    let mut at = offset;
+                    while at < offset + written.len() {
+                        let end = ((at / SECTOR + 1) * SECTOR).min(offset + written.len());
+                        if lucky() {
+                            if bytes.len() < end {
+                                bytes.resize(end, 0);
+                            }
+                            bytes[at..end].copy_from_slice(&written[at - offset..end - offset]);
+                        }
+                        at = end;
+                    }
+                }
+            }
+        }
+        self.now = bytes.clone();
+        self.durable = bytes;
+    }
+
+    fn sync(&mut self) {
+        if !self.unsynced.is_empty() {
+            self.durable.clone_from(&self.now);
+            self.unsynced.clear();
+        }
+    }
+}
+
+impl Sim {
+    /// A machine with this disk, powered on.
+    #[must_use]
+    pub fn boot(disk: Disk) -> Self {
+        let machine = Machine { disk, ..Machine::default() };
+        Self { state: Arc::new(Mutex::new(machine)) }
+    }
+
+    /// Keeps the disk as it was before every call that changes it.
+    #[must_use]
+    pub fn recording(self) -> Self {
+        self.machine().history = Some(Vec::new());
+        self
+    }
+
+    /// What [`Sim::recording`] kept so far.
+    #[must_use]
+    pub fn history(&self) -> Vec<Disk> {
+        self.machine().history.clone().unwrap_or_default()
+    }
+
+    /// Calls so far that change the disk.
+    #[must_use]
+    pub fn ops(&self) -> u64 {
+        self.machine().ops
+    }
+
+    /// The disk now.
+    #[must_use]
+    pub fn disk(&self) -> Disk {
+        self.machine().disk.clone()
+    }
+
+    /// Lets the `op`-th changing call from the start fail.
+    pub fn fail_at(&self, op: u64, fault: Fault) {
+        self.machine().fault = Some((op, fault));
+    }
+
+    /// No more faults.
+    pub fn heal(&self) {
+        self.machine().fault = None;
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a changing call does, for the fault that hits it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Needs space.
+    Grow,
+    Write,
+    Sync,
+    Other,
+}
+
+impl Machine {
+    /// Counts a changing call; the error is the fault that hits it.
+    fn step(&mut self, kind: Kind) -> io::Result<()> {
+        if let Some(history) = &mut self.history {
+            history.push(self.disk.clone());
+        }
+        self.ops += 1;
+        match self.fault {
+            Some((op, Fault::Eio)) if op + 1 == self.ops => {
+                Err(io::Error::other("simulated I/O error"))
+            }
+            Some((op, Fault::NoSpace)) if op < self.ops && kind == Kind::Grow => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn inode(&mut self, inode: u64) -> &mut Inode {
+        self.disk.files.entry(inode).or_default()
+    }
+}
+
+impl Storage for Sim {
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(()) // directories are there, as on an object store; their entries are what a crash may lose
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let machine = self.machine();
+        let names = machine.disk.entries.keys().filter(|path| path.parent() == Some(dir));
+        Ok(names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        let mut machine = self.machine();
+        let found = machine.disk.entries.get(path).copied();
+        let inode = match (found, access) {
+            (Some(_), Access::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(inode), _) => inode,
+            (None, Access::Create) => {
+                machine.step(Kind::Grow)?;
+                let inode = machine.disk.next_inode;
+                machine.disk.next_inode += 1;
+                machine.disk.files.insert(inode, Inode::default());
+                machine.disk.entries.insert(path.to_owned(), inode);
+                inode
+            }
+            (None, _) => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(Arc::new(SimFile { state: Arc::clone(&self.state), inode }))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut machine = self.machine();
+        if !machine.disk.entries.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        machine.step(Kind::Other)?;
+        machine.disk.entries.remove(path);
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut machine = self.machine();
+        machine.step(Kind::Sync)?;
+        let disk = &mut machine.disk;
+        disk.durable_entries.retain(|path, _| path.parent() != Some(dir));
+        let entries = disk.entries.iter().filter(|(path, _)| path.parent() == Some(dir));
+        disk.durable_entries.extend(entries.map(|(path, inode)| (path.clone(), *inode)));
+        Ok(())
+    }
+
+    fn freeze(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Bytes> {
+        let machine = self.machine();
+        let inode = machine.disk.entries.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(machine.disk.files[inode].now.clone().into())
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
+        if !self.machine().locked.insert(path.to_owned()) {
+            return Err(LockError::Held { owner: "simulated".into() });
+        }
+        Ok(Box::new(SimLock { state: Arc::clone(&self.state), path: path.to_owned() }))
+    }
+}
+
+struct SimLock {
+    state: Arc<Mutex<Machine>>,
+    path: PathBuf,
+}
+
+impl Lock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut machine = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        machine.locked.remove(&self.path);
+    }
+}
+
+struct SimFile {
+    state: Arc<Mutex<Machine>>,
+    inode: u64,
+}
+
+impl SimFile {
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sync_now(&self) -> io::Result<()> {
+        let mut machine = self.machine();
+        let stepped = machine.step(Kind::Sync);
+        let ops = machine.ops;
+        let inode = machine.inode(self.inode);
+        if stepped.is_err() {
+            // The pages are marked clean all the same: what was not written is gone.
+            inode.crash(&mut Dice::new(ops));
+        } else {
+            inode.sync();
+        }
+        stepped
+    }
+}
+
+impl File for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut machine = self.machine();
+        let bytes = &machine.inode(self.inode).now;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let len = buffer.len().min(bytes.len() - start);
+        buffer[..len].copy_from_slice(&bytes[start..start + len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut machine = self.machine();
+        let at = usize::try_from(offset).map_err(io::Error::other)?;
+        let end = at + bytes.len();
+        let grows = end > machine.inode(self.inode).now.len();
+        let stepped = machine.step(if grows { Kind::Grow } else { Kind::Write });
+        let full = matches!(&stepped, Err(error) if error.kind() == io::ErrorKind::StorageFull);
+        // A write that fails may have been done in part: here its first half.
+        let written = match &stepped {
+            Ok(()) => bytes,
+            Err(_) if full => &[],
+            Err(_) => &bytes[..bytes.len() / 2],
+        };
+        let inode = machine.inode(self.inode);
+        if !written.is_empty() {
+            if inode.now.len() < at + written.len() {
+                inode.now.resize(at + written.len(), 0);
+            }
+            inode.now[at..at + written.len()].copy_from_slice(written);
+            inode.unsynced.push(Change::Write(at, written.to_vec()));
+        }
+        stepped
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_now()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_now()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.machine().inode(self.inode).now.len() as u64)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        let len = usize::try_from(bytes).map_err(io::Error::other)?;
+        let mut machine = self.machine();
+        machine.step(Kind::Other)?;
+        let inode = machine.inode(self.inode);
+        inode.now.resize(len, 0);
+        inode.unsynced.push(Change::Length(len));
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! The log with its threads on a real disk.
+
+use revenant_log::{Error, Log, LogConfig, ReadOnlyLog, SegmentUse, Seq, Witnesses, verify};
+
+use crate::model::{Model, decode, small, transaction};
+
+fn check(log: &Log, model: &Model) {
+    let read = |from| decode(&log.read(from, 100_000).unwrap());
+    model.check(read, log.first_seq(), log.durable_seq());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_append_and_all_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, report) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    assert!(report.created);
+    let mut callers = Vec::new();
+    for caller in 0..16u64 {
+        let log = log.clone();
+        callers.push(tokio::spawn(async move {
+            for number in 0..50 {
+                let sent = transaction(caller * 1000 + number, 3, 100);
+                let appended = log.append(vec![sent], None).await.unwrap();
+                assert!(log.durable_seq() >= appended.last_seq);
+                let batch = log.read(appended.first_seq, 1).unwrap();
+                let first = &decode(&batch)[0];
+                assert_eq!(first.event.source.versionstamp, caller * 1000 + number);
+            }
+        }));
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(log.durable_seq(), Seq(16 * 50 * 3));
+    let id = log.id();
+    log.close().await.unwrap();
+    let (log, report) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    assert_eq!((log.id(), log.durable_seq(), report.torn_bytes), (id, Seq(2400), 0));
+    let mut next = Seq::FIRST;
+    while next <= log.durable_seq() {
+        for record in decode(&log.read(next, 5000).unwrap()) {
+            assert_eq!(record.seq, next);
+            next = next.next();
+        }
+    }
+    let report = verify(dir.path()).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    assert_eq!(report.records, 2400);
+}
+
+#[tokio::test]
+async fn segments_roll_seal_and_trim() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { ring_bytes: 1000, ..small(dir.path()) };
+    let (log, _) = Log::open(config.clone(), Witnesses::none()).unwrap();
+    let mut model = Model::default();
+    for number in 1..=60 {
+        let sent = vec![transaction(number, 2, 3000)];
+        model.submit(&sent);
+        log.append(sent, None).await.unwrap();
+        model.ack();
+    }
+    check(&log, &model);
+    while log.stats().sealed + 1 < log.stats().segments {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    check(&log, &model);
+    let seen = ReadOnlyLog::open(dir.path()).unwrap();
+    let used = |state| seen.segments().iter().filter(|one| one.state == state).count();
+    assert!(used(SegmentUse::Sealed) >= 4 && used(SegmentUse::Active) == 1);
+    assert_eq!(
+        seen.records(Seq(17)).map(|r| r.unwrap().record.seq.0).sum::<u64>(),
+        (17..=120).sum()
+    );
+    let report = log.trim(Seq(60)).await.unwrap();
+    assert!(!report.segments.is_empty() && log.first_seq() <= Seq(60));
+    assert!(matches!(log.read(Seq(1), 10), Err(Error::Trimmed { .. })));
+    check(&log, &model);
+    log.close().await.unwrap();
+    let (log, _) = Log::open(config, Witnesses::none()).unwrap();
+    assert_eq!(log.first_seq().0, report.first_seq);
+    check(&log, &model);
+    assert!(verify(dir.path()).unwrap().findings.is_empty());
+}
+
+#[tokio::test]
+async fn a_second_writer_is_refused_with_the_owners_pid() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_log, _) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    let refused = Log::open(small(dir.path()), Witnesses::none());
+    let text = refused.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(text.contains(&std::process::id().to_string()), "{text}");
+}
+
+#[tokio::test]
+async fn an_append_at_the_wrong_seq_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    let sent = || vec![transaction(1, 1, 10)];
+    log.append(sent(), Some(Seq(1))).await.unwrap();
+    let refused = log.append(sent(), Some(Seq(1))).await;
+    assert!(matches!(refused, Err(Error::WrongSeq { next: Seq(2), .. })));
+    assert!(matches!(log.append(Vec::new(), None).await, Err(Error::BadInput(_))));
+    assert_eq!(log.durable_seq(), Seq(1));
+}
+
+#[tokio::test]
+async fn a_waiter_wakes_when_its_seq_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    let mut watch = log.watch();
+    let waiter = tokio::spawn(async move { watch.wait_past(Seq(1)).await });
+    log.append(vec![transaction(1, 3, 10)], None).await.unwrap();
+    assert_eq!(waiter.await.unwrap().unwrap(), Seq(3));
+}

@@ -1,0 +1,6 @@
+//! Tests of `revenant-log`, a module per theme.
+
+mod crash;
+mod damage;
+mod life;
+mod model;
