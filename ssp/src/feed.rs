@@ -161,3 +161,6 @@ impl Feed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

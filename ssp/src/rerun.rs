@@ -340,3 +340,6 @@ fn signature(edges: &HashMap<String, Edge>) -> u64 {
         sum ^ u64::from_le_bytes(bytes)
     })
 }
+
+#[cfg(test)]
+mod tests;

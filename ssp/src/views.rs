@@ -15,7 +15,7 @@ use crate::outbox::{Dropped, Outbox, Owned};
 use crate::plan::{self, Plan};
 use crate::registration::Registration;
 use crate::requery::{RequeryError, RequeryMember, RequeryText};
-use crate::rerun::{Rerun, RerunOpening, Triggers};
+use crate::rerun::{Rerun, RerunOpening};
 use crate::sequencer::{Members, Opened, Opening, Sequencer, Stopped};
 use crate::service::Context;
 
@@ -220,29 +220,36 @@ impl Views {
     }
 
     async fn take_in(&self, registration: Registration, epoch: u64) -> Result<(), Refusal> {
-        let context = &self.context;
+        let sink = &self.context.sink;
         let plan = plan::plan(&registration.surql, &registration.params)
             .map_err(|error| Refusal::Invalid(error.to_string()))?;
-        if let Plan::Requery { .. } = &plan {
-            // SurrealDB's verdict comes before anything is stored.
-            self.ask(&registration).await?;
-        }
+        // SurrealDB's verdict comes before anything is stored.
+        let members = match &plan {
+            Plan::Requery { .. } => Some(self.ask(&registration).await?),
+            Plan::Incremental { .. } => None,
+        };
         let id = registration.id.clone();
         let (table, uid) = self.edge_table(&registration);
-        context.sink.ensure_edge_table(&table, uid.as_deref()).await?;
-        context.sink.claim(&self.row(&registration, epoch)).await?;
-        let stored = context.sink.edges(&table, &id).await?;
+        sink.ensure_edge_table(&table, uid.as_deref()).await?;
+        sink.claim(&self.row(&registration, epoch)).await?;
+        let stored = sink.edges(&table, &id).await?;
         let owned = Owned { view: id.clone(), epoch, table: table.clone() };
-        let (mode, durable) = self.open(&registration, plan, owned, stored).await?;
+        let opened = self.open(&registration, plan, members, owned, stored).await;
+        if let Err(Refusal::Invalid(_)) = &opened {
+            sink.release(&table, &id, epoch).await?;
+        }
+        let (mode, durable) = opened?;
         lock(&self.entries).insert(id.clone(), Entry { registration, epoch, table, mode });
         lock(&self.failed).remove(&id);
         settle(durable).await
     }
 
+    /// Hands the view to the engine, or to those that are re-run.
     async fn open(
         &self,
         registration: &Registration,
         plan: Plan,
+        members: Option<Vec<RequeryMember>>,
         owned: Owned,
         stored: Vec<Edge>,
     ) -> Result<(Mode, Opened), Refusal> {
@@ -256,28 +263,16 @@ impl Views {
                 }
             }
         };
-        let opened = self.open_requery(registration, triggers, reason, owned, stored).await?;
-        Ok((Mode::Requery, opened))
-    }
-
-    async fn open_requery(
-        &self,
-        registration: &Registration,
-        triggers: Triggers,
-        reason: String,
-        owned: Owned,
-        stored: Vec<Edge>,
-    ) -> Result<Opened, Refusal> {
-        let members = self.ask(registration).await?;
+        let members = match members {
+            Some(members) => members,
+            None => self.ask(registration).await?,
+        };
         let text = text_of(registration);
         let opening = RerunOpening { owned, text, triggers, reason, stored, members };
-        Ok(self.rerun.open(&self.outbox, opening))
+        Ok((Mode::Requery, self.rerun.open(&self.outbox, opening)))
     }
 
-    async fn ask(
-        &self,
-        registration: &Registration,
-    ) -> Result<Vec<RequeryMember>, Refusal> {
+    async fn ask(&self, registration: &Registration) -> Result<Vec<RequeryMember>, Refusal> {
         self.context.requery.run(&text_of(registration)).await.map_err(|error| match error {
             RequeryError::Invalid(message) => Refusal::Invalid(message),
             RequeryError::Unavailable(reason) => Refusal::Unavailable(reason),

@@ -1,0 +1,141 @@
+//! Re-running against a database that is slow, fails, and changes meanwhile.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use revenant_log::{LogId, RecordId};
+use tokio::time::sleep;
+
+use super::*;
+
+/// Takes 200 ms for a run, whose result is what is so at its beginning.
+#[derive(Default)]
+struct Database {
+    version: Mutex<u64>,
+    runs: Mutex<u32>,
+    failing: Mutex<u32>,
+}
+
+#[async_trait]
+impl Requery for Database {
+    async fn run(&self, _: &RequeryText) -> Result<Vec<RequeryMember>, RequeryError> {
+        let version = *self.version.lock().unwrap();
+        *self.runs.lock().unwrap() += 1;
+        sleep(Duration::from_millis(200)).await;
+        let mut failing = self.failing.lock().unwrap();
+        if *failing > 0 {
+            *failing -= 1;
+            return Err(RequeryError::Unavailable("away".into()));
+        }
+        Ok(vec![RequeryMember { record: RecordId::new("t", "a"), version }])
+    }
+}
+
+struct Rig {
+    rerun: Rerun,
+    database: Arc<Database>,
+    _runner: tokio::task::JoinHandle<()>,
+}
+
+impl Rig {
+    fn new(triggers: Triggers) -> Self {
+        let (rerun, database) = (Rerun::default(), Arc::<Database>::default());
+        let outbox = Outbox::new("ssp-1", LogId([0; 16]), Seq::ZERO, 100);
+        let opening = RerunOpening {
+            owned: Owned { view: "v".into(), epoch: 1, table: "_00_list_ref".into() },
+            text: RequeryText { surql: "SELECT * FROM t".into(), params: BTreeMap::new() },
+            triggers,
+            reason: "for a test".into(),
+            stored: Vec::new(),
+            members: Vec::new(),
+        };
+        drop(rerun.open(&outbox, opening));
+        let runner = tokio::spawn({
+            let (rerun, database) = (rerun.clone(), database.clone());
+            async move { rerun.run(&*database, &outbox, &CancellationToken::new()).await }
+        });
+        Self { rerun, database, _runner: runner }
+    }
+
+    fn change(&self, table: &str, seq: u64) {
+        *self.database.version.lock().unwrap() = seq;
+        self.rerun.touch(Seq(seq), [Arc::from(table)].iter());
+    }
+
+    fn version(&self) -> Option<u64> {
+        self.rerun.members("v").unwrap().edges.first().map(|edge| edge.version)
+    }
+
+    fn runs(&self) -> u32 {
+        *self.database.runs.lock().unwrap()
+    }
+}
+
+fn on(table: &str) -> Triggers {
+    Triggers { tables: Some([table.to_owned()].into()), timed: false }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_during_a_run_calls_for_another() {
+    let rig = Rig::new(on("t"));
+    sleep(Duration::from_secs(1)).await;
+    rig.change("t", 1);
+    sleep(DEBOUNCE + Duration::from_millis(100)).await;
+    rig.change("t", 2);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.version(), Some(2));
+    let runs = rig.runs();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.runs(), runs, "it rests when changes pause");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_other_tables_call_for_no_run() {
+    let rig = Rig::new(on("t"));
+    sleep(Duration::from_secs(1)).await;
+    let runs = rig.runs();
+    rig.change("other", 1);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.runs(), runs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_whose_tables_cannot_be_told_runs_after_every_change() {
+    let rig = Rig::new(Triggers::default());
+    sleep(Duration::from_secs(1)).await;
+    rig.change("anything", 7);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.version(), Some(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_stream_of_changes_does_not_keep_results_back() {
+    let rig = Rig::new(on("t"));
+    for seq in 1..=200 {
+        rig.change("t", seq);
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(rig.version().is_some_and(|version| version > 100), "{:?}", rig.version());
+    assert!(rig.runs() <= 12, "a burst costs few runs, not {}", rig.runs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_run_is_repeated_and_its_reason_shown() {
+    let rig = Rig::new(on("t"));
+    *rig.database.failing.lock().unwrap() = 3;
+    rig.change("t", 1);
+    sleep(Duration::from_millis(300)).await;
+    assert!(rig.rerun.reports()[0].last_error.is_some());
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(rig.version(), Some(1));
+    assert!(rig.rerun.reports()[0].last_error.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_depends_on_the_time_runs_by_itself() {
+    let rig = Rig::new(Triggers { timed: true, ..on("t") });
+    sleep(Duration::from_secs(1)).await;
+    let runs = rig.runs();
+    sleep(TIMER * 3).await;
+    assert!((2..=4).contains(&(rig.runs() - runs)));
+}

@@ -1,0 +1,216 @@
+//! The HTTP API: shapes, refusals, the bearer, re-run views.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use revenant_ssp::State;
+use revenant_ssp::config::Secret;
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, registration};
+use crate::scheduler::FakeScheduler;
+
+#[tokio::test]
+async fn an_invalid_query_gets_surrealdbs_message_and_stores_nothing() {
+    let rig = Rig::ready().await;
+    let (status, text) =
+        rig.post("/view/register", &registration("bad", "SELECT * FORM t", 1)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("Parse error") && text.contains("FORM"), "{text}");
+    assert!(rig.sink.stored().rows.is_empty());
+}
+
+#[tokio::test]
+async fn a_malformed_request_is_refused_by_field() {
+    let rig = Rig::ready().await;
+    let mut body = registration("v", "SELECT * FROM t", 1);
+    body["ttl"] = json!("soon");
+    let answer = rig.post("/view/register", &body).await;
+    assert_eq!(answer, (StatusCode::BAD_REQUEST, "Missing or invalid 'ttl'".into()));
+    let answer = rig.post("/view/unregister", &json!({})).await;
+    assert_eq!(answer, (StatusCode::BAD_REQUEST, "Missing or invalid 'id'".into()));
+    let post = |body: &'static str, kind: &'static str| {
+        let request = rig.client.post(rig.url("/view/register"));
+        request.header("content-type", kind).body(body).send()
+    };
+    assert_eq!(post("{", "application/json").await.unwrap().status(), StatusCode::BAD_REQUEST);
+    let status = post("{}", "text/plain").await.unwrap().status();
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn an_oversized_body_is_refused() {
+    let rig = Rig::ready().await;
+    let body = "x".repeat(2 << 20);
+    let request = rig.client.post(rig.url("/view/register"));
+    let answer =
+        request.header("content-type", "application/json").body(body).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn registering_again_refreshes_the_row_and_leaves_the_edges() {
+    let rig = Rig::ready().await;
+    rig.scheduler.set("a", 1, 1);
+    rig.acked(1).await;
+    rig.register("all", "SELECT * FROM t", 1).await;
+    let batches = rig.sink.stored().batches.len();
+    let mut body = registration("all", "SELECT * FROM t;", 1);
+    body["clientId"] = json!("client-2");
+    assert_eq!(rig.post("/view/register", &body).await.0, StatusCode::OK);
+    let stored = rig.sink.stored();
+    assert_eq!(stored.rows["all"].row.client_id, "client-2");
+    assert_eq!(stored.batches.len(), batches);
+}
+
+#[tokio::test]
+async fn a_registration_below_the_epoch_is_a_conflict() {
+    let rig = Rig::ready().await;
+    rig.register("all", "SELECT * FROM t", 5).await;
+    let (status, text) =
+        rig.post("/view/register", &registration("all", "SELECT * FROM t", 4)).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["code"], json!("fenced"));
+    rig.sink.stored().rows.get_mut("all").unwrap().row.epoch = 9;
+    let (status, _) = rig.post("/view/register", &registration("all", "SELECT * FROM t", 5)).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn unregistering_deletes_row_and_edges_and_ends_the_view() {
+    let rig = Rig::ready().await;
+    rig.scheduler.set("a", 1, 1);
+    rig.register("all", "SELECT * FROM t", 3).await;
+    let older = json!({ "id": "_00_query:all", "epoch": 2 });
+    assert_eq!(rig.post("/view/unregister", &older).await.0, StatusCode::OK);
+    assert!(rig.sink.stored().rows.contains_key("all"), "an older teardown is dropped");
+    let body = json!({ "id": "_00_query:all" });
+    assert_eq!(rig.post("/view/unregister", &body).await.0, StatusCode::OK);
+    assert!(rig.sink.stored().rows.is_empty() && rig.sink.stored().edges.is_empty());
+    assert_eq!(rig.post("/view/unregister", &body).await.0, StatusCode::OK);
+    let last = rig.scheduler.set("b", 1, 1);
+    rig.acked(last).await;
+    assert!(rig.sink.stored().edges.is_empty());
+}
+
+#[tokio::test]
+async fn a_registration_past_the_scheduler_is_passed_on_to_it() {
+    let rig = Rig::ready().await;
+    let mut body = registration("all", "SELECT * FROM t", 1);
+    body.as_object_mut().unwrap().remove("epoch");
+    assert_eq!(rig.post("/view/register", &body).await, (StatusCode::OK, String::new()));
+    let ring = json!({ "table": "t", "op": "CREATE", "id": "t:a", "record": {}, "hash": "" });
+    assert_eq!(rig.post("/ingest", &ring).await.0, StatusCode::OK);
+    let relayed = rig.scheduler.inner().relayed.clone();
+    assert_eq!(relayed, [("/view/register".into(), body), ("/ingest".into(), ring)]);
+}
+
+#[tokio::test]
+async fn a_query_that_the_engine_cannot_place_is_run_again_after_changes() {
+    let rig = Rig::ready().await;
+    rig.oracle.set(&[("a", 1)]);
+    rig.register("agg", "SELECT count() FROM t GROUP ALL", 1).await;
+    rig.shows("agg", [("a", 1)]).await;
+    rig.oracle.set(&[("a", 2), ("b", 1)]);
+    rig.scheduler.set("b", 1, 1);
+    rig.shows("agg", [("a", 2), ("b", 1)]).await;
+    let state = rig.get("/v1/state").await;
+    assert_eq!(state["counts"], json!({ "incremental": 0, "requery": 1 }));
+    assert_eq!(state["views"][0]["mode"], json!("requery"));
+    assert!(state["views"][0]["reason"].is_string());
+    let view = rig.get("/v1/views/agg").await;
+    assert_eq!(view["members"].as_array().map(Vec::len), Some(2));
+
+    rig.until(|| rig.sink.stored().rows["agg"].row_count == 2).await;
+    let runs = rig.oracle.runs.lock().unwrap().len();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(rig.oracle.runs.lock().unwrap().len(), runs, "without changes nothing is run");
+}
+
+#[tokio::test]
+async fn a_query_that_the_database_refuses_is_the_registrants_error() {
+    let rig = Rig::ready().await;
+    *rig.oracle.invalid.lock().unwrap() = Some("Unknown function".into());
+    let body = registration("agg", "SELECT count() FROM t GROUP ALL", 1);
+    let answer = rig.post("/view/register", &body).await;
+    assert_eq!(answer, (StatusCode::BAD_REQUEST, "Unknown function".into()));
+    assert!(rig.sink.stored().rows.is_empty());
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_the_callers_to_retry() {
+    let rig = Rig::ready().await;
+    rig.sink.stored().away = true;
+    let body = registration("all", "SELECT * FROM t", 1);
+    let (status, text) = rig.post("/view/register", &body).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(text.starts_with("Database error"), "{text}");
+    rig.sink.stored().away = false;
+    assert_eq!(rig.post("/view/register", &body).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn views_are_shown_as_the_engine_sees_them() {
+    let rig = Rig::ready().await;
+    rig.scheduler.set("a", 1, 7);
+    rig.acked(1).await;
+    rig.register("all", "SELECT * FROM t", 1).await;
+    let view = rig.get("/v1/views/_00_query:all").await;
+    assert_eq!(view["mode"], json!("incremental"));
+    assert_eq!(view["seq"], json!(1));
+    assert_eq!(view["members"][0]["record"], json!("t:a"));
+    assert_eq!(view["members"][0]["version"], json!(7));
+    assert_eq!(rig.get("/v1/views/none").await["code"], json!("not_found"));
+}
+
+#[tokio::test]
+async fn the_public_routes_have_upstreams_shapes() {
+    let rig = Rig::ready().await;
+    assert_eq!(rig.get("/health").await, json!({ "status": "ready" }));
+    let version = env!("CARGO_PKG_VERSION");
+    let wanted = json!({ "version": version, "mode": "streaming" });
+    assert_eq!(rig.get("/version").await, wanted);
+    let info = rig.get("/info").await;
+    assert_eq!(info[0]["entity"], json!("ssp"));
+    assert_eq!(info[0]["status"], json!("ready"));
+    let metrics = rig.client.get(rig.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("\nrevenant_ssp_ready 1\n"), "{metrics}");
+    assert_eq!(rig.get("/nowhere").await["code"], json!("not_found"));
+}
+
+#[tokio::test]
+async fn before_it_is_ready_it_says_so() {
+    let scheduler = FakeScheduler::start().await;
+    scheduler.inner().cloning = true;
+    let rig = Rig::start(scheduler, Arc::default(), |_| {}).await;
+    let answer = rig.post("/view/register", &registration("all", "SELECT * FROM t", 1)).await;
+    let body: Value = serde_json::from_str(&answer.1).unwrap();
+    assert_eq!(answer.0, StatusCode::SERVICE_UNAVAILABLE);
+    let message = "SSP is in Bootstrapping state";
+    assert_eq!(body, json!({ "code": "SSP_NOT_READY", "message": message }));
+    let health = rig.client.get(rig.url("/health")).send().await.unwrap();
+    assert_eq!(health.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn with_a_secret_only_its_bearer_is_let_in() {
+    let scheduler = FakeScheduler::start().await;
+    let secret = |config: &mut revenant_ssp::Config| config.secret = Some(Secret::new("s3cret"));
+    let rig = Rig::start(scheduler, Arc::default(), secret).await;
+    rig.reached(State::Ready).await;
+    let get = |path: &str| rig.client.get(rig.url(path));
+    for path in ["/v1/state", "/metrics", "/v1/views/x"] {
+        for bearer in ["", "s3cre", "s3cret2", "S3cret"] {
+            let answer = get(path).bearer_auth(bearer).send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(answer.text().await.unwrap(), "");
+        }
+        assert_eq!(get(path).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+        let answer = get(path).bearer_auth("s3cret").send().await.unwrap();
+        assert_ne!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+    for path in ["/health", "/version", "/info"] {
+        assert_eq!(get(path).send().await.unwrap().status(), StatusCode::OK);
+    }
+}
