@@ -70,7 +70,7 @@ async fn segments_roll_seal_and_trim() {
     assert!(used(SegmentUse::Sealed) >= 4 && used(SegmentUse::Active) == 1);
     assert_eq!(
         seen.records(Seq(17)).map(|r| r.unwrap().record.seq.0).sum::<u64>(),
-        (17..=120).sum()
+        (17..=120).sum::<u64>()
     );
     let report = log.trim(Seq(60)).await.unwrap();
     assert!(!report.segments.is_empty() && log.first_seq() <= Seq(60));

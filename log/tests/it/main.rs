@@ -4,3 +4,4 @@ mod crash;
 mod damage;
 mod life;
 mod model;
+mod text;
