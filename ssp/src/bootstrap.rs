@@ -7,8 +7,8 @@ use revenant_log::wire::SnapshotItem;
 use revenant_log::{LogId, Seq};
 use tokio::time::Instant;
 
-use crate::engine::Engine;
 use crate::error::Error;
+use crate::maintained::Maintained;
 use crate::scheduler::Scheduler;
 
 /// Between two reports of progress.
@@ -21,7 +21,7 @@ pub(crate) struct Loaded {
     /// Every row is as of this seq.
     pub(crate) seq: Seq,
     /// The rows.
-    pub(crate) engine: Engine,
+    pub(crate) engine: Maintained,
     /// Their number.
     pub(crate) rows: u64,
 }
@@ -39,7 +39,7 @@ pub(crate) async fn load(scheduler: &Scheduler, epoch: u64) -> Result<Loaded, Er
     let SnapshotItem::Begin { log_id, seq, tables, .. } = first? else {
         return Err(odd("the snapshot does not begin at its beginning".into()));
     };
-    let mut loaded = Loaded { log_id, seq, engine: Engine::new(), rows: 0 };
+    let mut loaded = Loaded { log_id, seq, engine: Maintained::default(), rows: 0 };
     let mut done: Vec<String> = Vec::new();
     let mut reported = Instant::now();
     while let Some(item) = items.next().await {

@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use revenant_log::{LogId, RecordId, Seq};
+use revenant_log::{LogId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::edge::{Edge, EdgeWrite, edge_id};
-use crate::engine::{EdgeChange, EdgePath, Engine, Member, NotIncremental, ViewDelta, ViewId};
+use crate::edge::{Edge, EdgeWrite};
 use crate::feed::Received;
+use crate::maintained::{Declined, Maintained};
 use crate::outbox::{Dropped, Outbox, Owned, ViewChange};
-use crate::query::Query;
+use crate::plan::Query;
 use crate::rerun::Rerun;
 use crate::status::Status;
 
@@ -24,7 +24,7 @@ const MESSAGES_MOST: usize = 256;
 /// What the thread is asked to do.
 enum Message {
     Apply { records: Vec<Received>, window: OwnedSemaphorePermit },
-    Open { view: Opening, reply: oneshot::Sender<Result<Opened, NotIncremental>> },
+    Open { view: Opening, reply: oneshot::Sender<Result<Opened, Declined>> },
     Close { view: String, why: Dropped, reply: oneshot::Sender<()> },
     Report { reply: oneshot::Sender<Report> },
     Members { view: String, reply: oneshot::Sender<Option<Members>> },
@@ -83,7 +83,7 @@ pub(crate) struct Start {
     pub(crate) log_id: LogId,
     /// The engine holds every row as of this seq.
     pub(crate) seq: Seq,
-    pub(crate) engine: Engine,
+    pub(crate) engine: Maintained,
     pub(crate) outbox: Outbox,
     pub(crate) rerun: Rerun,
     pub(crate) status: Arc<Status>,
@@ -110,10 +110,7 @@ impl Sequencer {
     }
 
     /// Begins to maintain a view, at whatever seq the engine is. Its edges become what it computes.
-    pub(crate) async fn open(
-        &self,
-        view: Opening,
-    ) -> Result<Result<Opened, NotIncremental>, Stopped> {
+    pub(crate) async fn open(&self, view: Opening) -> Result<Result<Opened, Declined>, Stopped> {
         self.ask(|reply| Message::Open { view, reply }).await
     }
 
@@ -149,7 +146,7 @@ struct Worker {
     seq: Seq,
     transactions: u64,
     chain: blake3::Hash,
-    engine: Engine,
+    engine: Maintained,
     /// The seq at which each view last changed.
     changed: HashMap<String, Seq>,
     outbox: Outbox,
@@ -183,7 +180,7 @@ impl Worker {
                 }
                 Message::Open { view, reply } => answer(reply, self.open(view)),
                 Message::Close { view, why, reply } => {
-                    self.engine.unregister(&ViewId::from(view.as_str()));
+                    self.engine.close(&view);
                     self.changed.remove(&view);
                     self.outbox.forget(&view, why);
                     answer(reply, ());
@@ -205,42 +202,31 @@ impl Worker {
             self.chain = chain.finalize();
             records.push(record);
         }
-        let deltas = self.engine.apply(&records);
-        let changes = deltas.into_iter().map(|delta| self.change(delta)).collect();
+        let changes = self.engine.apply(&records);
+        for change in &changes {
+            self.changed.insert(change.view.clone(), self.seq);
+        }
         self.outbox.push(Some(self.seq), changes);
         self.rerun.touch(self.seq, records.iter().map(|record| &record.event.table));
         self.status.set_applied(self.seq);
     }
 
-    fn change(&mut self, delta: ViewDelta) -> ViewChange {
-        let view = delta.view.to_string();
-        let edges = delta.changes.iter().map(|change| write_of(&view, change)).collect();
-        let row_count = self.engine.row_count(&delta.view);
+    fn open(&mut self, opening: Opening) -> Result<Opened, Declined> {
+        let Opening { owned, query, stored } = opening;
+        let view = owned.view.clone();
+        let edges = self.engine.open(&view, query)?;
         self.changed.insert(view.clone(), self.seq);
-        ViewChange { view, edges, row_count }
-    }
-
-    fn open(&mut self, opening: Opening) -> Result<Opened, NotIncremental> {
-        let view = opening.owned.view.clone();
-        let id = ViewId::from(view.as_str());
-        let members = self.engine.register(id.clone(), opening.query)?;
-        let edges: Vec<(usize, Edge)> =
-            members.iter().map(|member| edge_of(&view, member)).collect();
-        self.changed.insert(view.clone(), self.seq);
-        let row_count = self.engine.row_count(&id);
-        let change = ViewChange { view, edges: difference(opening.stored, edges), row_count };
-        Ok(self.outbox.open(opening.owned, change))
+        let row_count = self.engine.row_count(&view);
+        let change = ViewChange { view, edges: difference(stored, edges), row_count };
+        Ok(self.outbox.open(owned, change))
     }
 
     fn report(&self) -> Report {
-        let views = self.changed.iter().map(|(id, seq)| {
-            let view = ViewId::from(id.as_str());
-            ViewReport {
-                id: id.clone(),
-                rows: self.engine.row_count(&view),
-                signature: self.engine.signature(&view),
-                seq: *seq,
-            }
+        let views = self.changed.iter().map(|(id, seq)| ViewReport {
+            id: id.clone(),
+            rows: self.engine.row_count(id),
+            signature: self.engine.signature(id),
+            seq: *seq,
         });
         Report {
             applied_seq: self.seq,
@@ -251,11 +237,8 @@ impl Worker {
     }
 
     fn members(&self, view: &str) -> Option<Members> {
-        self.changed.contains_key(view).then(|| {
-            let members = self.engine.members(&ViewId::from(view));
-            let edges = members.iter().map(|member| edge_of(view, member).1).collect();
-            Members { seq: self.seq, edges }
-        })
+        let maintained = self.changed.contains_key(view);
+        maintained.then(|| Members { seq: self.seq, edges: self.engine.edges(view) })
     }
 }
 

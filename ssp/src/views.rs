@@ -221,8 +221,8 @@ impl Views {
 
     async fn take_in(&self, registration: Registration, epoch: u64) -> Result<(), Refusal> {
         let sink = &self.context.sink;
-        let plan = plan::plan(&registration.surql, &registration.params)
-            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let plan =
+            plan::plan(&registration.surql, &registration.params).map_err(Refusal::Invalid)?;
         // SurrealDB's verdict comes before anything is stored.
         let members = match &plan {
             Plan::Requery { .. } => Some(self.ask(&registration).await?),
