@@ -1,1 +1,26 @@
-//! stub
+//! Rows as of one seq, in redb: the snapshot that every SSP starts from and every repair compares with.
+//!
+//! - Rows, per-table counts and signatures, and `applied_seq` change in one commit, after whole
+//!   transactions; applying a record twice is applying it once.
+//! - It is never a source of truth: a damaged file is moved aside and built anew from the log.
+//! - A snapshot is a read transaction: it holds still and holds nobody up.
+//!
+//! Map: [`replica`] opens and applies, `apply` says what a record does, `tables` holds the bytes,
+//! [`snapshot`] reads, [`hash`] is upstream's table hash, [`follower`] keeps up with a log, [`rebuild`]
+//! starts from nothing.
+
+mod apply;
+pub mod error;
+pub mod follower;
+pub mod hash;
+pub mod rebuild;
+pub mod replica;
+pub mod snapshot;
+mod tables;
+
+pub use error::Error;
+pub use follower::{Pace, follow};
+pub use rebuild::{RebuildReport, TableReport, rebuild, table_reports};
+pub use replica::{OpenReport, Replica, ReplicaConfig};
+pub use snapshot::{Snapshot, TableStat};
+pub use tables::Row;

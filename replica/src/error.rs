@@ -1,0 +1,62 @@
+//! What can go wrong with a replica, and what the caller must do.
+
+use std::path::PathBuf;
+
+use revenant_log::Seq;
+
+/// A failure of the replica. The log is the truth: every one of these can be mended by a rebuild.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The database file failed; it is moved aside at the next open and built anew from the log.
+    #[error("{action} the replica")]
+    Database {
+        /// What was tried, in the present tense.
+        action: &'static str,
+        /// What redb said.
+        source: Box<redb::Error>,
+    },
+    /// A row or a count in the file does not hold.
+    #[error("the replica is damaged: {0}; it is moved aside at the next open")]
+    Damaged(String),
+    /// Another process has the file.
+    #[error("{} is in use by another process; stop it first", .0.display())]
+    Locked(PathBuf),
+    /// Records that do not follow what was applied.
+    #[error("record {found} does not follow {applied}, the last applied")]
+    Gap {
+        /// The last seq applied.
+        applied: Seq,
+        /// The seq that came.
+        found: Seq,
+    },
+    /// The records that are needed were trimmed from the log: the tables must be cloned again.
+    #[error(
+        "the replica is at seq {applied}, but the log starts at {first}: clone the tables again"
+    )]
+    Trimmed {
+        /// The last seq applied.
+        applied: Seq,
+        /// The lowest seq in the log.
+        first: Seq,
+    },
+    /// The log failed.
+    #[error("read the log")]
+    Log(#[from] revenant_log::Error),
+    /// A file could not be moved, created or renamed.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn database<E: Into<redb::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Database { action, source: Box::new(source.into()) }
+    }
+}

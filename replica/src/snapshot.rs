@@ -1,0 +1,158 @@
+//! `Snapshot`: all rows as of one seq, in pages. A read transaction: it holds still and holds nobody up.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+use revenant_log::{Key, LogId, Seq};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::hash::TableHash;
+use crate::replica::{decode_row, rows_after};
+use crate::tables::{META, POSITION, Position, ROWS, Row, Stat, TABLES, decode, row_key};
+
+/// A table's figures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableStat {
+    /// The table.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// The same for the same rows, in whatever order they came: 32 hex digits.
+    pub signature: String,
+}
+
+/// All rows as of one seq.
+pub struct Snapshot {
+    position: Position,
+    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    tables: ReadOnlyTable<&'static str, &'static [u8]>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(transaction: ReadTransaction) -> Result<Self, Error> {
+        let read = "read";
+        let meta = transaction.open_table(META).map_err(Error::database(read))?;
+        let position = meta.get(POSITION).map_err(Error::database(read))?;
+        let position = position.ok_or_else(|| Error::Damaged("it has no position".into()))?;
+        Ok(Self {
+            position: decode("position", position.value())?,
+            rows: transaction.open_table(ROWS).map_err(Error::database(read))?,
+            tables: transaction.open_table(TABLES).map_err(Error::database(read))?,
+        })
+    }
+
+    /// Rows are as of this seq.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.position.applied_seq
+    }
+
+    /// The log they come from.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.position.log_id
+    }
+
+    pub(crate) fn stats(&self) -> Result<BTreeMap<String, Stat>, Error> {
+        let mut stats = BTreeMap::new();
+        for entry in self.tables.iter().map_err(Error::database("read"))? {
+            let (name, bytes) = entry.map_err(Error::database("read"))?;
+            stats.insert(name.value().to_owned(), decode("table", bytes.value())?);
+        }
+        Ok(stats)
+    }
+
+    /// Every table that ever had a row, by name.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn tables(&self) -> Result<Vec<TableStat>, Error> {
+        let stats = self.stats()?.into_iter();
+        Ok(stats
+            .map(|(name, stat)| TableStat {
+                name,
+                rows: stat.rows,
+                signature: format!("{:032x}", stat.signature),
+            })
+            .collect())
+    }
+
+    /// Up to `max_rows` rows of `table` after the key `after`, in SurrealDB's id order, of about `max_bytes`
+    /// as stored but at least one. Empty: there are no more.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn page(
+        &self,
+        table: &str,
+        after: Option<&Key>,
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Row>, Error> {
+        let mut page = Vec::new();
+        let mut left = max_bytes;
+        rows_after(&self.rows, table, after, |_, value| {
+            if page.len() >= max_rows || (value.len() > left && !page.is_empty()) {
+                return Ok(false);
+            }
+            left = left.saturating_sub(value.len());
+            page.push(decode_row(value)?);
+            Ok(true)
+        })?;
+        Ok(page)
+    }
+
+    /// The row with `key`.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn get(&self, table: &str, key: &Key) -> Result<Option<Row>, Error> {
+        let key = row_key(table, key);
+        let value = self.rows.get(key.as_slice()).map_err(Error::database("read"))?;
+        value.map(|value| decode_row(value.value())).transpose()
+    }
+
+    /// The table's hash as upstream defines it. Reads every row.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn hash(&self, table: &str) -> Result<String, Error> {
+        let mut hash = TableHash::default();
+        rows_after(&self.rows, table, None, |_, value| {
+            let row = decode_row(value)?;
+            hash.add(&row.key, &row.body);
+            Ok(true)
+        })?;
+        Ok(hash.finish())
+    }
+
+    /// Recomputes every table's count and signature from its rows.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if one differs from what is kept, or a row cannot be read.
+    pub fn verify(&self) -> Result<(), Error> {
+        let kept = self.stats()?;
+        let mut rows = 0;
+        for (name, stat) in &kept {
+            let mut found = Stat::default();
+            rows_after(&self.rows, name, None, |key, value| {
+                found.toggle(key, value);
+                found.rows += 1;
+                Ok(true)
+            })?;
+            if found != *stat {
+                return Err(Error::Damaged(format!(
+                    "table {name}: {} rows with signature {:032x}, kept are {} with {:032x}",
+                    found.rows, found.signature, stat.rows, stat.signature
+                )));
+            }
+            rows += found.rows;
+        }
+        let all = redb::ReadableTableMetadata::len(&self.rows).map_err(Error::database("read"))?;
+        if all != rows {
+            return Err(Error::Damaged(format!("{all} rows, {rows} of them in a table")));
+        }
+        Ok(())
+    }
+}
