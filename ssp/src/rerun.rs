@@ -107,6 +107,8 @@ pub(crate) struct RerunReport {
     pub(crate) view: ViewReport,
     pub(crate) reason: String,
     pub(crate) last_error: Option<String>,
+    /// A change calls for a run that is not finished.
+    pub(crate) due: bool,
 }
 
 impl Rerun {
@@ -185,6 +187,7 @@ impl Rerun {
             },
             reason: view.reason.clone(),
             last_error: view.last_error.clone(),
+            due: view.running || view.called > view.answered,
         };
         state.views.iter().map(report).collect()
     }

@@ -86,15 +86,19 @@ fn session_json(session: &Session, report: &Report) -> Value {
         let mut view = view_json(&rerun.view, Mode::Requery);
         view["reason"] = json!(rerun.reason);
         view["error"] = json!(rerun.last_error);
+        view["due"] = json!(rerun.due);
         views.push(view);
     }
     let (outbox, waiting) = session.outbox.counters();
+    let committed = *session.outbox.committed().borrow();
+    let settled = committed == report.applied_seq && !reruns.iter().any(|rerun| rerun.due);
     json!({
         "epoch": session.epoch,
         "log_id": session.log_id.to_string(),
         "bootstrap_seq": session.bootstrap_seq,
         "applied_seq": report.applied_seq,
-        "committed_seq": *session.outbox.committed().borrow(),
+        "committed_seq": committed,
+        "settled": settled && waiting == 0,
         "transactions": report.transactions,
         "chain": report.chain.to_hex().as_str(),
         "views": views,

@@ -49,6 +49,7 @@ impl Rig {
         config.throttle = Duration::from_millis(5);
         adjust(&mut config);
         let (oracle, stop) = (Arc::<Oracle>::default(), CancellationToken::new());
+        oracle.log.set(scheduler.clone()).ok().expect("set once");
         let ssp = Ssp::start(config, sink.clone(), oracle.clone(), stop.clone()).await.unwrap();
         Self { scheduler, sink, oracle, ssp, stop, client: reqwest::Client::new() }
     }

@@ -1,13 +1,15 @@
-//! `MemorySink`: SurrealDB's part, in memory, which fails as told. `Oracle`: re-run queries, answered
-//! from a list.
+//! `MemorySink`: SurrealDB's part, in memory, which fails as told. `Oracle`: its answers to re-run
+//! queries.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use async_trait::async_trait;
-use revenant_log::{LogId, RecordId, Seq};
+use revenant_log::{LogId, Record, RecordId, Seq, Value};
 use revenant_ssp::edge::{Edge, EdgeBatch, EdgeSink, EdgeWrite, QueryRow, SinkError};
 use revenant_ssp::requery::{Requery, RequeryError, RequeryMember, RequeryText};
+
+use crate::scheduler::FakeScheduler;
 
 /// A `_00_query` row.
 #[derive(Clone, Debug)]
@@ -158,10 +160,12 @@ impl EdgeSink for MemorySink {
     }
 }
 
-/// Answers every re-run query with the same list.
+/// Answers re-run queries: with a list that a test sets, else from the rows of the scheduler's log,
+/// which is what the database would hold.
 #[derive(Default)]
 pub(crate) struct Oracle {
-    pub(crate) members: Mutex<Vec<RequeryMember>>,
+    pub(crate) log: OnceLock<FakeScheduler>,
+    pub(crate) members: Mutex<Option<Vec<RequeryMember>>>,
     pub(crate) runs: Mutex<Vec<RequeryText>>,
     pub(crate) invalid: Mutex<Option<String>>,
 }
@@ -172,7 +176,24 @@ impl Oracle {
             record: RecordId::new("t", *key),
             version: *version,
         };
-        *self.members.lock().unwrap() = members.iter().map(member).collect();
+        *self.members.lock().unwrap() = Some(members.iter().map(member).collect());
+    }
+
+    /// The rows of `t`, above the bound that the query ends with if it has one.
+    fn select(&self, surql: &str) -> Vec<RequeryMember> {
+        let bound: Option<i64> = surql.rsplit_once("> ").map(|(_, bound)| bound.parse().unwrap());
+        let mut rows = BTreeMap::new();
+        let log = self.log.get().unwrap().inner();
+        for Record { event, .. } in &log.records {
+            rows.remove(&event.key);
+            let n = event.body.as_ref().and_then(|body| body.field("n"));
+            let Some(Value::Int(n)) = n else { continue };
+            if bound.is_none_or(|bound| *n > bound) {
+                rows.insert(event.key.clone(), event.version.unwrap_or(1));
+            }
+        }
+        let member = |(key, version)| RequeryMember { record: RecordId::new("t", key), version };
+        rows.into_iter().map(member).collect()
     }
 }
 
@@ -183,6 +204,9 @@ impl Requery for Oracle {
         if let Some(message) = &*self.invalid.lock().unwrap() {
             return Err(RequeryError::Invalid(message.clone()));
         }
-        Ok(self.members.lock().unwrap().clone())
+        if let Some(members) = &*self.members.lock().unwrap() {
+            return Ok(members.clone());
+        }
+        Ok(self.select(&query.surql))
     }
 }
