@@ -177,7 +177,7 @@ impl FrameHeader {
 
     /// Bytes of the whole frame with its padding.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub fn frame_len(&self) -> u64 {
         pad(FRAME_HEADER_BYTES as u64 + u64::from(self.payload_len))
     }
 
@@ -214,7 +214,7 @@ impl Frame {
         };
         let rest = file.get(at..).ok_or(Corruption::SyncWord)?;
         let header = FrameHeader::decode(rest, salt, offset)?;
-        let len = usize::try_from(header.len()).map_err(|_| Corruption::PayloadChecksum)?;
+        let len = usize::try_from(header.frame_len()).map_err(|_| Corruption::PayloadChecksum)?;
         if rest.len() < len {
             return Err(Corruption::Frame("the frame ends beyond the file".into()));
         }

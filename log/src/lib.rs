@@ -37,7 +37,8 @@
 //! ```
 //!
 //! Map: [`value`], [`order`] and [`record`] are what is kept; [`log`] (append, read, trim) over `writer`,
-//! [`frame`], [`segment`], [`recovery`] and [`storage`] is how; [`read_only`] looks without touching;
+//! [`frame`], [`segment`], [`recovery`] and [`storage`] is how; [`read_only`] and
+//! [`verify`] look without touching;
 //! [`wire`] is what travels. It knows nothing of SurrealDB, redb or HTTP.
 
 pub mod config;
@@ -61,6 +62,7 @@ pub mod storage;
 mod tail;
 pub mod text;
 pub mod value;
+pub mod verify;
 pub mod wire;
 mod writer;
 
@@ -70,7 +72,7 @@ pub use error::{Corruption, Error, ErrorKind};
 pub use event_log::EventLog;
 pub use log::{Appended, Log, LogStats, TrimReport};
 pub use order::{encode_key, encode_value};
-pub use read_only::{Finding, Located, ReadOnlyLog, SegmentInfo, SegmentUse, VerifyReport, verify};
+pub use read_only::{Located, ReadOnlyLog, SegmentInfo, SegmentUse};
 pub use record::{
     DecodeError, Event, Op, Record, SourcePos, Transaction, decode_record, encode_parts,
     encode_record,
@@ -79,4 +81,5 @@ pub use recovery::RecoveryReport;
 pub use segment::header::LogId;
 pub use seq::Seq;
 pub use value::{Key, RecordId, Value};
+pub use verify::{Finding, VerifyReport, verify};
 pub use wire::{SnapshotItem, SnapshotRow, WireBatch, WireError};

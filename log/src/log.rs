@@ -482,6 +482,9 @@ impl WriterLoop {
             Request::Append(_) => unreachable!("appends are collected before"),
             Request::Trim(before, done) => {
                 let result = self.writer.trim_segments(before);
+                if result.is_ok() {
+                    self.tell_keeper();
+                }
                 answer(done, result);
                 false
             }
@@ -505,7 +508,7 @@ impl WriterLoop {
     /// Appends in groups as large as one write may be; answers each as soon as it is durable.
     fn append(&mut self, appends: Vec<Append>) {
         let mut prepared: Vec<Prepared> = Vec::new();
-        let mut waiting: VecDeque<(usize, Appended, oneshot::Sender<_>)> = VecDeque::new();
+        let mut waiting: VecDeque<Waiting> = VecDeque::new();
         let mut next = self.writer.next_seq();
         let mut taken = 0;
         for append in appends {
@@ -521,17 +524,16 @@ impl WriterLoop {
             let seqs = Appended { first_seq: next, last_seq };
             next = last_seq.next();
             prepared.extend(append.prepared);
-            waiting.push_back((prepared.len(), seqs, append.done));
+            waiting.push_back(Waiting { end: prepared.len(), seqs, done: append.done });
         }
         while taken < prepared.len() {
-            let number = self.writer.active_number();
             let result = self.writer.commit(&prepared[taken..]);
             self.note_state();
-            if self.writer.active_number() != number {
-                self.keeper.rolled(self.writer.active_number());
-            }
             match result {
-                Ok(count) => taken += count,
+                Ok(count) => {
+                    self.tell_keeper();
+                    taken += count;
+                }
                 Err(error) => {
                     if let Error::Full(_) = error {
                         self.queue.lock().state = "full";
@@ -541,13 +543,18 @@ impl WriterLoop {
                     return;
                 }
             }
-            while waiting.front().is_some_and(|(end, ..)| *end <= taken)
-                && let Some((_, seqs, done)) = waiting.pop_front()
+            while waiting.front().is_some_and(|one| one.end <= taken)
+                && let Some(Waiting { seqs, done, .. }) = waiting.pop_front()
             {
                 self.queue.appends.fetch_add(1, Ordering::Relaxed);
                 answer(done, Ok(seqs));
             }
         }
+    }
+
+    /// After a group is durable and not before: what the writer left behind may be sealed then.
+    fn tell_keeper(&self) {
+        self.keeper.rolled(self.writer.active_number());
     }
 
     fn note_state(&self) {
@@ -556,16 +563,20 @@ impl WriterLoop {
     }
 }
 
+/// An append that is answered when `end` transactions of its round are durable.
+struct Waiting {
+    end: usize,
+    seqs: Appended,
+    done: oneshot::Sender<Result<Appended, Error>>,
+}
+
 /// The caller may have gone away; what it asked for happened all the same.
 fn answer<T>(done: oneshot::Sender<T>, result: T) {
     drop(done.send(result));
 }
 
-fn fail(
-    waiting: VecDeque<(usize, Appended, oneshot::Sender<Result<Appended, Error>>)>,
-    error: &Error,
-) {
-    for (_, _, done) in waiting {
+fn fail(waiting: VecDeque<Waiting>, error: &Error) {
+    for Waiting { done, .. } in waiting {
         let repeated = match error {
             Error::Full(reason) => Error::Full(reason.clone()),
             other => Error::Poisoned(other.to_string()),
@@ -597,9 +608,13 @@ impl Keeper {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says which segment is written, and wakes the keeper if it is another than before.
     fn rolled(&self, number: u64) {
-        self.lock().number = number;
-        self.wake.notify_one();
+        let mut wanted = self.lock();
+        if wanted.number != number {
+            wanted.number = number;
+            self.wake.notify_one();
+        }
     }
 
     fn stop(&self) {

@@ -1,5 +1,4 @@
-//! `ReadOnlyLog` and `verify`: a log directory looked at without touching it, beside a running writer
-//! or not, whole or damaged.
+//! `ReadOnlyLog`: a log directory looked at without touching it, beside a running writer or not.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +9,13 @@ use serde::Serialize;
 use crate::error::{Corruption, Error};
 use crate::frame::{Control, Frame, Open};
 use crate::record::{Record, decode_record};
-use crate::recovery::read_all;
+use crate::recovery::{OPEN_END, read_range};
 use crate::segment::footer::Footer;
 use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
-use crate::segment::name;
-use crate::segment::scan::{Scan, scan, tail};
+use crate::segment::loaded::{Loaded, segment_files};
 use crate::seq::Seq;
 use crate::storage::fs::Fs;
-use crate::storage::{Access, Storage};
+use crate::storage::{Access, Storage as _};
 
 /// What a segment is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,52 +57,71 @@ impl SegmentInfo {
 }
 
 /// A log directory, opened without writing to it.
+///
+/// Beside a running writer its end may be a group that is written but not yet synced, and so not yet
+/// acknowledged.
 pub struct ReadOnlyLog {
     id: LogId,
     epoch: u64,
     segments: Vec<SegmentInfo>,
+    /// Damage behind the last readable record.
+    damage: Option<Damage>,
+}
+
+/// A place that cannot be read.
+#[derive(Clone, Debug)]
+struct Damage {
+    path: PathBuf,
+    offset: u64,
+    seq: Seq,
+    reason: Corruption,
+}
+
+/// What one file tells of its segment.
+struct Seen {
+    info: SegmentInfo,
+    open: Open,
+    epoch: u64,
+    damage: Option<Damage>,
 }
 
 impl ReadOnlyLog {
-    /// Looks at the log in `dir` as it is now; later appends are not seen.
+    /// Looks at the log in `dir` as it is now; later appends are not seen. Reads sealed segments by their
+    /// footers alone.
     ///
     /// # Errors
-    /// [`Error::NotALog`] if there are no segments; [`Error::Corrupt`] and [`Error::Unsupported`] if a
-    /// header cannot be read, [`Error::Io`].
+    /// [`Error::NotALog`] if no segment is in use; [`Error::Corrupt`] and [`Error::Unsupported`] if a
+    /// header or an index cannot be read or segments do not follow each other, [`Error::Io`].
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let mut log = Self { id: LogId([0; 16]), epoch: 0, segments: Vec::new() };
-        for (number, path) in segment_files(&Fs, dir)? {
-            let Some(loaded) = Loaded::read(&Fs, number, &path)? else { continue };
-            log.take(&loaded);
+        let mut log = Self { id: LogId([0; 16]), epoch: 0, segments: Vec::new(), damage: None };
+        let mut next: Option<Open> = None;
+        // From the last to the first: a segment with a successor in use changes no more, so that a writer
+        // who goes on meanwhile leaves no gap between what is seen of two segments.
+        for (number, path) in segment_files(&Fs, dir)?.into_iter().rev() {
+            match see(number, &path, next.as_ref())? {
+                Sight::Gone => continue,
+                Sight::Spare(info) => log.segments.push(info),
+                Sight::Used(seen) => {
+                    if next.is_none() {
+                        log.id = seen.open.log_id;
+                        log.epoch = seen.epoch;
+                        log.damage = seen.damage.clone();
+                    }
+                    check_follows(&seen, log.used().next_back(), next.as_ref())?;
+                    log.segments.push(seen.info);
+                    next = Some(seen.open);
+                }
+            }
         }
-        if log.segments.iter().all(|segment| segment.state == SegmentUse::Spare) {
+        log.segments.reverse();
+        let end = log.last_seq().next();
+        if log.used().next().is_none() {
             return Err(Error::NotALog { path: dir.to_owned() });
         }
+        for spare in log.segments.iter_mut().filter(|one| one.state == SegmentUse::Spare) {
+            (spare.first_seq, spare.last_seq) = (end, end.prev());
+        }
         Ok(log)
-    }
-
-    fn take(&mut self, loaded: &Loaded) {
-        let bytes = loaded.bytes.len() as u64;
-        let info = |state, first_seq: Seq, next_seq: Seq, times_us| SegmentInfo {
-            number: loaded.number,
-            path: loaded.path.clone(),
-            state,
-            first_seq,
-            last_seq: next_seq.prev(),
-            times_us,
-            bytes,
-        };
-        let Some(open) = &loaded.scan.open else {
-            let next = self.last_seq().next();
-            self.segments.push(info(SegmentUse::Spare, next, next, None));
-            return;
-        };
-        self.id = open.log_id;
-        self.epoch = loaded.scan.epoch.max(self.epoch);
-        let sealed = matches!(loaded.footer, Ok(Some(_)));
-        let state = if sealed { SegmentUse::Sealed } else { SegmentUse::Active };
-        let times = loaded.scan.times;
-        self.segments.push(info(state, open.base_seq, loaded.scan.next_seq, times));
     }
 
     /// The log's identity.
@@ -141,12 +158,109 @@ impl ReadOnlyLog {
         self.used().next_back().map_or(Seq::ZERO, |segment| segment.last_seq)
     }
 
-    /// Records from `from` on, to the end as it was when the log was opened. Ends after the first error.
+    /// Records from `from` on, to the end as it was when the log was opened. Ends after the first error,
+    /// which damage behind the last readable record is too.
     #[must_use]
     pub fn records(&self, from: Seq) -> Records<'_> {
         let segments: Vec<_> = self.used().filter(|segment| segment.last_seq >= from).collect();
-        Records { segments: segments.into_iter(), from, current: None, failed: false }
+        let damage = self.damage.clone();
+        Records { segments: segments.into_iter(), from, current: None, damage, failed: false }
     }
+}
+
+enum Sight {
+    /// Trimmed meanwhile, or a spare in the making.
+    Gone,
+    Spare(SegmentInfo),
+    Used(Box<Seen>),
+}
+
+/// Looks at one file; `next` is its successor, if that is in use.
+fn see(number: u64, path: &Path, next: Option<&Open>) -> Result<Sight, Error> {
+    if next.is_some()
+        && let Some(seen) = see_sealed(number, path)?
+    {
+        return Ok(Sight::Used(Box::new(seen)));
+    }
+    let Some(loaded) = Loaded::read(&Fs, number, path)? else { return Ok(Sight::Gone) };
+    let bytes = loaded.bytes.len() as u64;
+    let Some(open) = loaded.scan.open.clone() else {
+        if next.is_some() || bytes < loaded.header.capacity {
+            let reason = loaded.scan.stopped.clone().unwrap_or(Corruption::SyncWord);
+            return Err(loaded.corrupt(HEADER_BYTES, Seq::ZERO, reason));
+        }
+        let (first_seq, path) = (Seq::FIRST, path.to_owned());
+        let (last_seq, times_us, state) = (Seq::ZERO, None, SegmentUse::Spare);
+        let info = SegmentInfo { number, path, state, first_seq, last_seq, times_us, bytes };
+        return Ok(Sight::Spare(info));
+    };
+    let damage = loaded.lost().filter(|_| next.is_none()).map(|reason| Damage {
+        path: path.to_owned(),
+        offset: loaded.scan.whole_end,
+        seq: loaded.scan.next_seq,
+        reason,
+    });
+    let sealed = matches!(loaded.footer, Ok(Some(_)));
+    let info = SegmentInfo {
+        number,
+        path: path.to_owned(),
+        state: if sealed { SegmentUse::Sealed } else { SegmentUse::Active },
+        first_seq: open.base_seq,
+        last_seq: next.map_or(loaded.scan.next_seq, |next| next.base_seq).prev(),
+        times_us: loaded.scan.times,
+        bytes,
+    };
+    Ok(Sight::Used(Box::new(Seen { info, open, epoch: loaded.scan.epoch, damage })))
+}
+
+/// A sealed segment by its header, first frame and footer; `None` if these do not say enough.
+fn see_sealed(number: u64, path: &Path) -> Result<Option<Seen>, Error> {
+    let file = match Fs.open(path, Access::Read) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(Error::io("open", path))?,
+    };
+    let io = |action| Error::io(action, path);
+    let start = read_range(file.as_ref(), 0, OPEN_END).map_err(io("read"))?;
+    let header = SegmentHeader::decode(&start, path)?;
+    let Ok(Some(footer)) = Footer::read(file.as_ref(), header.salt).map_err(io("read"))? else {
+        return Ok(None);
+    };
+    let Ok(frame) = Frame::decode(&start, 0, HEADER_BYTES, header.salt) else { return Ok(None) };
+    let Ok(Control::Open(open)) = Control::decode(&frame.payload) else { return Ok(None) };
+    let info = SegmentInfo {
+        number,
+        path: path.to_owned(),
+        state: SegmentUse::Sealed,
+        first_seq: footer.first_seq,
+        last_seq: footer.last_seq,
+        times_us: (footer.last_seq >= footer.first_seq).then_some(footer.times),
+        bytes: file.length().map_err(io("read"))?,
+    };
+    Ok(Some(Seen { info, epoch: open.epoch, open, damage: None }))
+}
+
+/// `seen` must be what `next`, the segment `after` it, follows.
+fn check_follows(
+    seen: &Seen,
+    after: Option<&SegmentInfo>,
+    next: Option<&Open>,
+) -> Result<(), Error> {
+    let (Some(after), Some(next)) = (after, next) else { return Ok(()) };
+    let reason = if seen.info.number + 1 != after.number {
+        Corruption::MissingSegment(after.number - 1)
+    } else if seen.open.log_id != next.log_id {
+        Corruption::Other(format!("it belongs to log {}", next.log_id))
+    } else if seen.info.last_seq.next() != next.base_seq {
+        let end = seen.info.last_seq;
+        Corruption::Other(format!(
+            "it starts at seq {}, the segment before ends at seq {end}",
+            next.base_seq
+        ))
+    } else {
+        return Ok(());
+    };
+    let (path, seq) = (after.path.clone(), next.base_seq);
+    Err(Error::Corrupt { path, offset: HEADER_BYTES, seq, reason })
 }
 
 /// Records of a [`ReadOnlyLog`], in order.
@@ -154,6 +268,7 @@ pub struct Records<'a> {
     segments: std::vec::IntoIter<&'a SegmentInfo>,
     from: Seq,
     current: Option<Cursor>,
+    damage: Option<Damage>,
     failed: bool,
 }
 
@@ -195,9 +310,15 @@ impl Records<'_> {
     fn step(&mut self) -> Result<Option<Located>, Error> {
         loop {
             let Some(cursor) = &mut self.current else {
-                let Some(segment) = self.segments.next() else { return Ok(None) };
+                let Some(segment) = self.segments.next() else {
+                    let Some(damage) = self.damage.take() else { return Ok(None) };
+                    let Damage { path, offset, seq, reason } = damage;
+                    return Err(Error::Corrupt { path, offset, seq, reason });
+                };
                 let loaded = Loaded::read(&Fs, segment.number, &segment.path)?;
-                let Some(loaded) = loaded else { continue };
+                let Some(loaded) = loaded else {
+                    return Err(Error::Trimmed { first: segment.last_seq.next() });
+                };
                 let index = loaded.scan.index.partition_point(|entry| entry.seq <= self.from);
                 let offset = index
                     .checked_sub(1)
@@ -249,277 +370,8 @@ impl Cursor {
             let frame = Frame::decode(&self.loaded.bytes, 0, self.offset, salt)
                 .map_err(|reason| self.loaded.corrupt(self.offset, self.last_seq, reason))?;
             let offset = self.offset;
-            self.offset += frame.header.len();
+            self.offset += frame.header.frame_len();
             self.frame = Some((offset, frame, 0));
         }
-    }
-}
-
-/// A segment file in memory, walked to where it stops making sense.
-struct Loaded {
-    number: u64,
-    path: PathBuf,
-    header: SegmentHeader,
-    bytes: Bytes,
-    footer: Result<Option<Footer>, Corruption>,
-    scan: Scan,
-}
-
-impl Loaded {
-    /// `None`: the file went away, or is a spare in the making.
-    fn read(storage: &dyn Storage, number: u64, path: &Path) -> Result<Option<Self>, Error> {
-        let file = match storage.open(path, Access::Read) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(Error::io("open", path))?,
-        };
-        let bytes = read_all(file.as_ref()).map_err(Error::io("read", path))?;
-        let start = usize::try_from(HEADER_BYTES).unwrap_or(0);
-        let header = match SegmentHeader::decode(&bytes, path) {
-            Ok(header) => header,
-            Err(error @ Error::Corrupt { .. }) => {
-                let rest = bytes.get(start..).unwrap_or_default();
-                let spare = rest.iter().all(|&byte| byte == 0);
-                return if spare { Ok(None) } else { Err(error) };
-            }
-            Err(error) => return Err(error),
-        };
-        let footer = Footer::read(file.as_ref(), header.salt).map_err(Error::io("read", path))?;
-        let until = match &footer {
-            Ok(Some(footer)) => footer.frames_end,
-            _ => u64::MAX,
-        };
-        let scan = scan(&bytes, header.salt, until);
-        Ok(Some(Self { number, path: path.to_owned(), header, bytes, footer, scan }))
-    }
-
-    fn corrupt(&self, offset: u64, seq: Seq, reason: Corruption) -> Error {
-        Error::Corrupt { path: self.path.clone(), offset, seq, reason }
-    }
-}
-
-fn segment_files(storage: &dyn Storage, dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
-    let folder = dir.join(name::SEGMENTS);
-    let names = match storage.list(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::NotALog { path: dir.to_owned() });
-        }
-        other => other.map_err(Error::io("list", &folder))?,
-    };
-    let mut files: Vec<_> = names
-        .iter()
-        .filter_map(|file| name::number(file))
-        .map(|number| (number, name::path(dir, number)))
-        .collect();
-    files.sort_unstable();
-    Ok(files)
-}
-
-/// Something that is wrong with a log.
-#[derive(Clone, Debug, Serialize)]
-pub struct Finding {
-    /// The file.
-    pub path: PathBuf,
-    /// Where in it.
-    pub offset: u64,
-    /// The first seq that cannot be trusted.
-    pub seq: Seq,
-    /// What is wrong.
-    pub reason: String,
-}
-
-/// What [`verify`] read and found.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct VerifyReport {
-    /// Segments in use.
-    pub segments: usize,
-    /// Of these, sealed.
-    pub sealed: usize,
-    /// Frames whose checksums hold.
-    pub frames: u64,
-    /// Records that can be read.
-    pub records: u64,
-    /// Transactions that can be read.
-    pub transactions: u64,
-    /// Bytes read.
-    pub bytes: u64,
-    /// The lowest and the highest seq.
-    pub first_seq: Seq,
-    /// See `first_seq`.
-    pub last_seq: Seq,
-    /// Bytes behind the last whole transaction: a group being written, or torn by a crash. Normal.
-    pub torn_bytes: u64,
-    /// What is wrong. Empty: all is whole.
-    pub findings: Vec<Finding>,
-}
-
-/// Reads every byte of the log in `dir`: headers, checksums, padding, continuity, footers, records.
-///
-/// # Errors
-/// It could not look: [`Error::NotALog`], [`Error::Io`]. Damage is not an error but a finding.
-pub fn verify(dir: &Path) -> Result<VerifyReport, Error> {
-    verify_on(&Fs, dir)
-}
-
-/// [`verify`] on another disk.
-///
-/// # Errors
-/// As [`verify`].
-pub fn verify_on(storage: &dyn Storage, dir: &Path) -> Result<VerifyReport, Error> {
-    let mut report = VerifyReport::default();
-    let files = segment_files(storage, dir)?;
-    if files.is_empty() {
-        return Err(Error::NotALog { path: dir.to_owned() });
-    }
-    let mut before: Option<(u64, Open, Seq, u64)> = None;
-    let mut trimmed_below = Seq::FIRST;
-    for (index, (number, path)) in files.iter().enumerate() {
-        if index > 0 && files[index - 1].0 + 1 != *number {
-            let path = name::path(dir, number - 1);
-            let reason = Corruption::MissingSegment(number - 1).to_string();
-            let seq = before.as_ref().map_or(Seq::ZERO, |(_, _, next, _)| *next);
-            report.findings.push(Finding { path, offset: 0, seq, reason });
-        }
-        let loaded = match Loaded::read(storage, *number, path) {
-            Ok(Some(loaded)) => loaded,
-            Ok(None) => continue,
-            Err(Error::Corrupt { path, offset, seq, reason }) => {
-                let next = before.as_ref().map_or(Seq::FIRST, |(_, _, next, _)| *next);
-                let (seq, reason) = (seq.max(next), reason.to_string());
-                report.findings.push(Finding { path, offset, seq, reason });
-                continue;
-            }
-            Err(Error::Unsupported { path, reason }) => {
-                report.findings.push(Finding { path, offset: 0, seq: Seq::ZERO, reason });
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        report.bytes += loaded.bytes.len() as u64;
-        let has_successor = files.get(index + 1).is_some_and(|(number, path)| {
-            matches!(Loaded::read(storage, *number, path), Ok(Some(next)) if next.scan.open.is_some())
-        });
-        check_segment(&loaded, has_successor, &mut report);
-        let Some(open) = loaded.scan.open.clone() else { continue };
-        trimmed_below = trimmed_below.max(loaded.scan.first_seq);
-        match &before {
-            None => report.first_seq = open.base_seq,
-            Some((pos, first, next, _))
-                if *pos != open.base_pos
-                    || *next != open.base_seq
-                    || first.log_id != open.log_id =>
-            {
-                report.findings.push(Finding {
-                    path: path.clone(),
-                    offset: HEADER_BYTES,
-                    seq: *next,
-                    reason: format!(
-                        "it starts at seq {} position {} of log {}, expected seq {next} position {pos}",
-                        open.base_seq, open.base_pos, open.log_id
-                    ),
-                });
-            }
-            Some(_) => {}
-        }
-        let end = open.base_pos + (loaded.scan.whole_end - HEADER_BYTES);
-        report.last_seq = loaded.scan.next_seq.prev();
-        before = Some((end, open, loaded.scan.next_seq, *number));
-    }
-    if report.first_seq > trimmed_below {
-        let number = files[0].0.saturating_sub(1);
-        report.findings.push(Finding {
-            path: name::path(dir, number),
-            offset: 0,
-            seq: trimmed_below,
-            reason: Corruption::MissingSegment(number).to_string(),
-        });
-    }
-    Ok(report)
-}
-
-fn check_segment(loaded: &Loaded, has_successor: bool, report: &mut VerifyReport) {
-    let scan = &loaded.scan;
-    let mut find = |offset: u64, seq: Seq, reason: String| {
-        report.findings.push(Finding { path: loaded.path.clone(), offset, seq, reason });
-    };
-    let debris = tail(&loaded.bytes, loaded.header.salt, scan.whole_end);
-    let Some(open) = &scan.open else {
-        if debris.dirty_end > HEADER_BYTES && has_successor {
-            find(HEADER_BYTES, Seq::ZERO, "the first frame does not open the segment".into());
-        } else {
-            report.torn_bytes += debris.dirty_end - HEADER_BYTES;
-        }
-        return;
-    };
-    if loaded.header.number != loaded.number || loaded.header.log_id != open.log_id {
-        find(0, open.base_seq, format!("it is segment {} of another place", loaded.header.number));
-    }
-    match &loaded.footer {
-        Ok(Some(footer)) => {
-            let fits = scan.whole_end == footer.frames_end
-                && scan.next_seq.prev() == footer.last_seq
-                && footer.first_seq == open.base_seq
-                && footer.base_pos == open.base_pos
-                && scan.times.unwrap_or_default() == footer.times
-                && scan.index == footer.index;
-            if !fits {
-                let reason = scan.stopped.as_ref().map_or_else(
-                    || "the footer does not match the frames".to_owned(),
-                    ToString::to_string,
-                );
-                find(scan.frames_end, scan.next_seq, reason);
-            }
-        }
-        Err(reason) => find(scan.frames_end, scan.next_seq, reason.to_string()),
-        Ok(None) if has_successor => {
-            // Waiting to be sealed: frames, then zeros to the full length. Anything else is damage.
-            let whole = loaded.bytes.len() as u64 == loaded.header.capacity;
-            if !whole || debris.dirty_end > scan.whole_end {
-                let reason = scan.stopped.as_ref().map_or_else(
-                    || "it has a successor, but no footer".to_owned(),
-                    ToString::to_string,
-                );
-                find(scan.frames_end, scan.next_seq, reason);
-            }
-        }
-        Ok(None) => {
-            let pos = open.base_pos + (scan.whole_end - HEADER_BYTES);
-            let floor = scan.synced_pos.max(debris.synced_pos);
-            if pos < floor {
-                let reason = scan.stopped.clone().unwrap_or(Corruption::BelowFloor { floor });
-                find(scan.whole_end, scan.next_seq, reason.to_string());
-            } else {
-                report.torn_bytes += debris.dirty_end - scan.whole_end;
-            }
-        }
-    }
-    report.segments += 1;
-    report.sealed += usize::from(matches!(loaded.footer, Ok(Some(_))));
-    count_frames(loaded, report);
-}
-
-fn count_frames(loaded: &Loaded, report: &mut VerifyReport) {
-    let mut offset = HEADER_BYTES;
-    while offset < loaded.scan.whole_end {
-        let Ok(frame) = Frame::decode(&loaded.bytes, 0, offset, loaded.header.salt) else { return };
-        report.frames += 1;
-        if frame.header.is_control() && Control::decode(&frame.payload).is_err() {
-            return;
-        }
-        for index in 0..frame.header.record_count as usize {
-            let seq = Seq(frame.header.base_seq.0 + index as u64);
-            match decode_record(seq, &frame.record(index)) {
-                Ok(record) => {
-                    report.records += 1;
-                    report.transactions += u64::from(record.ends_transaction);
-                }
-                Err(error) => report.findings.push(Finding {
-                    path: loaded.path.clone(),
-                    offset,
-                    seq,
-                    reason: Corruption::Record(error.to_string()).to_string(),
-                }),
-            }
-        }
-        offset += frame.header.len();
     }
 }

@@ -64,6 +64,7 @@ impl StepLog {
     /// # Errors
     /// As [`crate::Log::append`].
     pub fn keep(&mut self) -> Result<(), Error> {
+        self.writer.check()?;
         self.writer.keep_spare()?;
         let active = self.writer.active_number();
         let shared = Arc::clone(&self.writer.shared);

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::frame::{Control, Frame, FrameSpec, Open, Payload, encode_frame, frame_bytes};
 use crate::log::TrimReport;
 use crate::record::{Transaction, encode_parts};
+use crate::recovery::remove_in_order;
 use crate::segment::handle::{Segment, SegmentState};
 use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
 use crate::segment::name;
@@ -24,7 +25,7 @@ pub(crate) const GROUP_BYTES: u64 = 16 << 20;
 /// Largest encoded transaction, bytes.
 pub(crate) const MAX_TRANSACTION_BYTES: usize = 1 << 30;
 /// Most bytes that an OPEN frame, a mark and the like take in a segment besides records.
-const CONTROL_BYTES: u64 = 1024;
+pub(crate) const CONTROL_BYTES: u64 = 1024;
 
 /// A transaction as bytes.
 pub(crate) struct Prepared {
@@ -205,7 +206,10 @@ impl Writer {
         let Some(first) = transactions.first() else { return Ok(0) };
         let needed = first.disk_bytes(self.config.frame_bytes);
         let mut group = Group::default();
-        if self.write_offset + needed + CONTROL_BYTES > self.active.header.capacity {
+        let fits = self.write_offset + needed + CONTROL_BYTES <= self.active.header.capacity;
+        // What is larger than a group starts a segment: a torn tail behind other records is never longer.
+        let alone = needed <= GROUP_BYTES || self.active.with_state(|state| state.times.is_none());
+        if !fits || !alone {
             self.roll(needed, &mut group)?;
         }
         let mut end = self.write_offset + group.bytes.len() as u64;
@@ -240,12 +244,8 @@ impl Writer {
             shared.change_segments(|segments| {
                 segments.drain(..gone.len());
             });
-            for segment in &gone {
-                let path = &segment.path;
-                shared.storage.remove(path).map_err(Error::io("remove", path))?;
-            }
-            let folder = self.config.dir.join(name::SEGMENTS);
-            shared.storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
+            let paths: Vec<_> = gone.iter().map(|segment| segment.path.clone()).collect();
+            remove_in_order(shared.storage.as_ref(), &self.config.dir, &paths)?;
         }
         Ok(TrimReport {
             segments: gone.iter().map(|segment| segment.header.number).collect(),
@@ -408,7 +408,7 @@ impl Writer {
             let frame = Frame::decode(bytes, start, offset, self.active.header.salt)
                 .expect("the frame was encoded a moment ago");
             self.active.change(|state| state.extend(&frame.header, offset));
-            offset += frame.header.len();
+            offset += frame.header.frame_len();
             frames.push(frame);
         }
         if opens {

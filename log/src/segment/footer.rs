@@ -77,7 +77,7 @@ impl Footer {
     /// The outer error is the disk's; the inner one says that the trailer is there, but it or the index
     /// does not hold.
     pub fn read(file: &dyn File, salt: u32) -> io::Result<Result<Option<Self>, Corruption>> {
-        let len = file.len()?;
+        let len = file.length()?;
         let Some(start) = len.checked_sub(TRAILER_BYTES as u64) else { return Ok(Ok(None)) };
         let mut trailer = [0; TRAILER_BYTES];
         if file.read_at(&mut trailer, start)? < TRAILER_BYTES {

@@ -41,7 +41,7 @@ pub(crate) struct SegmentState {
 impl SegmentState {
     /// Accounts for a durable frame at `offset`.
     pub(crate) fn extend(&mut self, header: &FrameHeader, offset: u64) {
-        self.frames_end = offset + header.len();
+        self.frames_end = offset + header.frame_len();
         if header.is_control() {
             return;
         }
@@ -128,7 +128,7 @@ impl Segment {
         let mut window = Window::new(self, storage, sealed)?;
         while offset < frames_end {
             let frame = window.frame(offset, frames_end)?;
-            offset += frame.header.len();
+            offset += frame.header.frame_len();
             if !frame.header.is_control() && frame.header.next_seq() > from && !records.take(&frame)
             {
                 return Ok(false);
@@ -171,7 +171,7 @@ impl<'a> Window<'a> {
             if let Some(bytes) = self.bytes.get(at..)
                 && let Ok(header) = FrameHeader::decode(bytes, salt, offset)
             {
-                let len = usize::try_from(header.len()).unwrap_or(usize::MAX);
+                let len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
                 if !self.holds(offset, len) {
                     self.load(offset, frames_end, len.max(WINDOW_BYTES))?;
                 }

@@ -3,5 +3,6 @@
 pub mod footer;
 pub(crate) mod handle;
 pub mod header;
+pub(crate) mod loaded;
 pub mod name;
 pub(crate) mod scan;

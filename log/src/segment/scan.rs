@@ -125,14 +125,14 @@ impl Scan {
             self.next_seq = header.next_seq();
             self.step(header, offset);
         } else {
-            self.frames_end = offset + header.len();
+            self.frames_end = offset + header.frame_len();
             self.synced_pos = self.synced_pos.max(header.synced_pos);
         }
         Ok(())
     }
 
     fn step(&mut self, header: &FrameHeader, offset: u64) {
-        self.frames_end = offset + header.len();
+        self.frames_end = offset + header.frame_len();
         self.whole_end = self.frames_end;
         self.synced_pos = self.synced_pos.max(header.synced_pos);
     }

@@ -91,7 +91,7 @@ pub trait File: Send + Sync {
     ///
     /// # Errors
     /// As the system says.
-    fn len(&self) -> io::Result<u64>;
+    fn length(&self) -> io::Result<u64>;
     /// Cuts or extends the file.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 //! The crash model: of everything written to a file since its last completed sync, any subset of 512-byte
 //! sectors may have reached the disk, in any combination; a new length may or may not; an entry of a
 //! directory that was created or removed since the last sync of the directory may be either way. What a
-//! completed sync covered is there. A failed sync loses or keeps what it covered, at random, and later
-//! syncs do not bring it back. Only tests use this.
+//! completed sync covered is there. A failed sync loses or keeps what it covered, at random; reading shows
+//! it until the power goes, and later syncs do not bring it back. Only tests use this.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -156,20 +156,30 @@ impl Disk {
 }
 
 impl Inode {
+    /// What of the unsynced changes reaches the disk when the power goes is up to the dice.
     fn crash(&mut self, dice: &mut Dice) {
-        let mut bytes = std::mem::take(&mut self.durable);
         // Some crashes lose all or nothing: those are the ones that an unlucky run of coins hides.
         let mode = dice.below(4);
+        self.persist(|| match mode {
+            0 => false,
+            1 => true,
+            _ => dice.coin(),
+        });
+        self.now.clone_from(&self.durable);
+    }
+
+    fn sync(&mut self) {
+        self.persist(|| true);
+    }
+
+    /// Takes every unsynced change to the disk, sector by sector, where `lucky`.
+    fn persist(&mut self, mut lucky: impl FnMut() -> bool) {
+        let disk = &mut self.durable;
         for change in self.unsynced.drain(..) {
-            let mut lucky = || match mode {
-                0 => false,
-                1 => true,
-                _ => dice.coin(),
-            };
             match change {
                 Change::Length(len) => {
                     if lucky() {
-                        bytes.resize(len, 0);
+                        disk.resize(len, 0);
                     }
                 }
                 Change::Write(offset, written) => {
@@ -177,24 +187,15 @@ impl Inode {
                     while at < offset + written.len() {
                         let end = ((at / SECTOR + 1) * SECTOR).min(offset + written.len());
                         if lucky() {
-                            if bytes.len() < end {
-                                bytes.resize(end, 0);
+                            if disk.len() < end {
+                                disk.resize(end, 0);
                             }
-                            bytes[at..end].copy_from_slice(&written[at - offset..end - offset]);
+                            disk[at..end].copy_from_slice(&written[at - offset..end - offset]);
                         }
                         at = end;
                     }
                 }
             }
-        }
-        self.now = bytes.clone();
-        self.durable = bytes;
-    }
-
-    fn sync(&mut self) {
-        if !self.unsynced.is_empty() {
-            self.durable.clone_from(&self.now);
-            self.unsynced.clear();
         }
     }
 }
@@ -378,8 +379,11 @@ impl SimFile {
         let ops = machine.ops;
         let inode = machine.inode(self.inode);
         if stepped.is_err() {
-            // The pages are marked clean all the same: what was not written is gone.
+            // As Linux does it: the pages are marked clean all the same, and stay in memory until the
+            // power goes, so that the loss shows only then.
+            let seen = inode.now.clone();
             inode.crash(&mut Dice::new(ops));
+            inode.now = seen;
         } else {
             inode.sync();
         }
@@ -429,7 +433,7 @@ impl File for SimFile {
         self.sync_now()
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         Ok(self.machine().inode(self.inode).now.len() as u64)
     }
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use revenant_log::read_only::verify_on;
 use revenant_log::step::StepLog;
 use revenant_log::storage::sim::{Disk, Sim};
+use revenant_log::verify::verify_on;
 use revenant_log::{Error, Seq, Witnesses};
 
 use crate::model::{Model, decode, small, transaction};

@@ -1,0 +1,95 @@
+//! A segment file read whole, and walked to where it stops making sense. Never writes.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::error::{Corruption, Error};
+use crate::recovery::read_all;
+use crate::segment::footer::Footer;
+use crate::segment::header::{HEADER_BYTES, SegmentHeader};
+use crate::segment::name;
+use crate::segment::scan::{Scan, Tail, scan, tail};
+use crate::seq::Seq;
+use crate::storage::{Access, Storage};
+
+/// A segment file in memory.
+pub(crate) struct Loaded {
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) header: SegmentHeader,
+    pub(crate) bytes: Bytes,
+    pub(crate) footer: Result<Option<Footer>, Corruption>,
+    pub(crate) scan: Scan,
+}
+
+impl Loaded {
+    /// `None`: the file went away, or is a spare in the making.
+    pub(crate) fn read(
+        storage: &dyn Storage,
+        number: u64,
+        path: &Path,
+    ) -> Result<Option<Self>, Error> {
+        let file = match storage.open(path, Access::Read) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::io("open", path))?,
+        };
+        let bytes = read_all(file.as_ref()).map_err(Error::io("read", path))?;
+        let start = usize::try_from(HEADER_BYTES).unwrap_or(0);
+        let header = match SegmentHeader::decode(&bytes, path) {
+            Ok(header) => header,
+            Err(error @ Error::Corrupt { .. }) => {
+                let rest = bytes.get(start..).unwrap_or_default();
+                let spare = rest.iter().all(|&byte| byte == 0);
+                return if spare { Ok(None) } else { Err(error) };
+            }
+            Err(error) => return Err(error),
+        };
+        let footer = Footer::read(file.as_ref(), header.salt).map_err(Error::io("read", path))?;
+        let until = match &footer {
+            Ok(Some(footer)) => footer.frames_end,
+            _ => u64::MAX,
+        };
+        let scan = scan(&bytes, header.salt, until);
+        Ok(Some(Self { number, path: path.to_owned(), header, bytes, footer, scan }))
+    }
+
+    /// What stands behind the last whole transaction.
+    pub(crate) fn tail(&self) -> Tail {
+        tail(&self.bytes, self.header.salt, self.scan.whole_end)
+    }
+
+    /// Damage below the acknowledged floor, in a segment without successor.
+    pub(crate) fn lost(&self) -> Option<Corruption> {
+        let base_pos = self.scan.open.as_ref().map_or(0, |open| open.base_pos);
+        let floor = self.scan.synced_pos.max(self.tail().synced_pos);
+        let lost = base_pos + (self.scan.whole_end - HEADER_BYTES) < floor;
+        lost.then(|| self.scan.stopped.clone().unwrap_or(Corruption::BelowFloor { floor }))
+    }
+
+    pub(crate) fn corrupt(&self, offset: u64, seq: Seq, reason: Corruption) -> Error {
+        Error::Corrupt { path: self.path.clone(), offset, seq, reason }
+    }
+}
+
+/// The segment files of the log in `dir`, by number.
+pub(crate) fn segment_files(
+    storage: &dyn Storage,
+    dir: &Path,
+) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let folder = dir.join(name::SEGMENTS);
+    let names = match storage.list(&folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Error::NotALog { path: dir.to_owned() });
+        }
+        other => other.map_err(Error::io("list", &folder))?,
+    };
+    let mut files: Vec<_> = names
+        .iter()
+        .filter_map(|file| name::number(file))
+        .map(|number| (number, name::path(dir, number)))
+        .collect();
+    files.sort_unstable();
+    Ok(files)
+}

@@ -1,0 +1,328 @@
+//! `verify`: every byte of a log read and checked, whole or damaged, beside a running writer or not.
+//! Never writes.
+
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Corruption, Error};
+use crate::frame::{Control, Frame, Open};
+use crate::record::decode_record;
+use crate::segment::header::HEADER_BYTES;
+use crate::segment::loaded::{Loaded, segment_files};
+use crate::segment::name;
+use crate::seq::Seq;
+use crate::storage::Storage;
+use crate::storage::fs::Fs;
+
+/// Something that is wrong with a log.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// The first seq that cannot be trusted.
+    pub seq: Seq,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// What [`verify`] read and found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VerifyReport {
+    /// Segments in use.
+    pub segments: usize,
+    /// Of these, sealed.
+    pub sealed: usize,
+    /// Frames whose checksums hold.
+    pub frames: u64,
+    /// Records that can be read.
+    pub records: u64,
+    /// Transactions that can be read.
+    pub transactions: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// The lowest and the highest seq.
+    pub first_seq: Seq,
+    /// See `first_seq`.
+    pub last_seq: Seq,
+    /// Bytes behind the last whole transaction: a group being written, or torn by a crash. Normal.
+    pub torn_bytes: u64,
+    /// What is wrong. Empty: all is whole.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads every byte of the log in `dir`: headers, checksums, padding, continuity, footers, records.
+///
+/// # Errors
+/// It could not look: [`Error::NotALog`], [`Error::Io`]. Damage is not an error but a finding.
+pub fn verify(dir: &Path) -> Result<VerifyReport, Error> {
+    verify_on(&Fs, dir)
+}
+
+/// [`verify`] on another disk.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_on(storage: &dyn Storage, dir: &Path) -> Result<VerifyReport, Error> {
+    let files = segment_files(storage, dir)?;
+    if files.is_empty() {
+        return Err(Error::NotALog { path: dir.to_owned() });
+    }
+    let mut walk = Walk { last_used: last_used(storage, &files)?, ..Walk::default() };
+    for (index, (number, path)) in files.iter().enumerate() {
+        if index > 0 && files[index - 1].0 + 1 != *number {
+            let path = name::path(dir, number - 1);
+            let seq = walk.before.as_ref().map_or(Seq::ZERO, |before| before.next_seq);
+            let reason = Corruption::MissingSegment(number - 1).to_string();
+            walk.report.findings.push(Finding { path, offset: 0, seq, reason });
+        }
+        walk.segment(storage, *number, path)?;
+    }
+    Ok(walk.finish(dir, files[0].0))
+}
+
+/// The highest segment in use: later ones come into use, if at all, after this look began.
+fn last_used(storage: &dyn Storage, files: &[(u64, PathBuf)]) -> Result<u64, Error> {
+    for (number, path) in files.iter().rev() {
+        match Loaded::read(storage, *number, path) {
+            Ok(Some(loaded)) if loaded.scan.open.is_some() => return Ok(*number),
+            Ok(_) | Err(Error::Corrupt { .. } | Error::Unsupported { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(0)
+}
+
+/// A walk over segments by number.
+#[derive(Default)]
+struct Walk {
+    last_used: u64,
+    before: Option<Before>,
+    trimmed_below: Seq,
+    report: VerifyReport,
+}
+
+/// The end of a segment, where the next one must start.
+struct Before {
+    open: Open,
+    end_pos: u64,
+    next_seq: Seq,
+}
+
+impl Walk {
+    fn segment(&mut self, storage: &dyn Storage, number: u64, path: &Path) -> Result<(), Error> {
+        let mut seen = self.look(storage, number, path)?;
+        // A writer may have been at it: only what stands still is judged.
+        for _ in 0..MOST_LOOKS {
+            let Some((_, part)) = &seen else { break };
+            if part.findings.is_empty() {
+                break;
+            }
+            let again = self.look(storage, number, path)?;
+            let still = match (&seen, &again) {
+                (Some((a, _)), Some((b, _))) => {
+                    a.as_ref().map(|one| &one.bytes) == b.as_ref().map(|one| &one.bytes)
+                }
+                (a, b) => a.is_none() == b.is_none(),
+            };
+            seen = again;
+            if still {
+                break;
+            }
+        }
+        if let Some((loaded, part)) = seen {
+            self.report.add(part);
+            if let Some(loaded) = loaded {
+                self.follow(&loaded);
+            }
+        }
+        Ok(())
+    }
+
+    /// One segment with what is right and wrong within it. `None`: it was trimmed meanwhile, or is a spare
+    /// in the making.
+    fn look(
+        &self,
+        storage: &dyn Storage,
+        number: u64,
+        path: &Path,
+    ) -> Result<Option<(Option<Loaded>, VerifyReport)>, Error> {
+        let mut part = VerifyReport::default();
+        match Loaded::read(storage, number, path) {
+            Ok(None) => Ok(None),
+            Ok(Some(loaded)) => {
+                part.bytes = loaded.bytes.len() as u64;
+                check_segment(&loaded, number.cmp(&self.last_used), &mut part);
+                Ok(Some((Some(loaded), part)))
+            }
+            Err(Error::Corrupt { path, offset, seq, reason }) => {
+                let next = self.before.as_ref().map_or(Seq::FIRST, |before| before.next_seq);
+                let (seq, reason) = (seq.max(next), reason.to_string());
+                part.findings.push(Finding { path, offset, seq, reason });
+                Ok(Some((None, part)))
+            }
+            Err(Error::Unsupported { path, reason }) => {
+                part.findings.push(Finding { path, offset: 0, seq: Seq::ZERO, reason });
+                Ok(Some((None, part)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks that a segment in use starts where the one before ended.
+    fn follow(&mut self, loaded: &Loaded) {
+        let Some(open) = loaded.scan.open.clone().filter(|_| loaded.number <= self.last_used)
+        else {
+            return;
+        };
+        self.trimmed_below = self.trimmed_below.max(loaded.scan.first_seq);
+        match &self.before {
+            None => self.report.first_seq = open.base_seq,
+            Some(before)
+                if before.end_pos != open.base_pos
+                    || before.next_seq != open.base_seq
+                    || before.open.log_id != open.log_id =>
+            {
+                let reason = format!(
+                    "it starts at seq {} position {} of log {}, expected seq {} position {} of log {}",
+                    open.base_seq,
+                    open.base_pos,
+                    open.log_id,
+                    before.next_seq,
+                    before.end_pos,
+                    before.open.log_id
+                );
+                let (path, seq) = (loaded.path.clone(), before.next_seq);
+                self.report.findings.push(Finding { path, offset: HEADER_BYTES, seq, reason });
+            }
+            Some(_) => {}
+        }
+        let next_seq = loaded.scan.next_seq;
+        self.report.last_seq = next_seq.prev();
+        let end_pos = open.base_pos + (loaded.scan.whole_end - HEADER_BYTES);
+        self.before = Some(Before { open, end_pos, next_seq });
+    }
+
+    fn finish(mut self, dir: &Path, first_number: u64) -> VerifyReport {
+        if self.report.first_seq > self.trimmed_below.max(Seq::FIRST) {
+            let number = first_number.saturating_sub(1);
+            self.report.findings.push(Finding {
+                path: name::path(dir, number),
+                offset: 0,
+                seq: self.trimmed_below,
+                reason: Corruption::MissingSegment(number).to_string(),
+            });
+        }
+        self.report
+    }
+}
+
+/// More often than a writer changes one segment between two looks: it is written, waits, is sealed.
+const MOST_LOOKS: usize = 8;
+
+impl VerifyReport {
+    fn add(&mut self, part: Self) {
+        self.segments += part.segments;
+        self.sealed += part.sealed;
+        self.frames += part.frames;
+        self.records += part.records;
+        self.transactions += part.transactions;
+        self.bytes += part.bytes;
+        self.torn_bytes += part.torn_bytes;
+        self.findings.extend(part.findings);
+    }
+}
+
+/// `place`: before, at or behind the last segment in use.
+fn check_segment(loaded: &Loaded, place: Ordering, report: &mut VerifyReport) {
+    let scan = &loaded.scan;
+    let mut find = |offset: u64, seq: Seq, reason: String| {
+        report.findings.push(Finding { path: loaded.path.clone(), offset, seq, reason });
+    };
+    let stopped = |otherwise: &str| {
+        scan.stopped.as_ref().map_or_else(|| otherwise.to_owned(), ToString::to_string)
+    };
+    if loaded.header.number != loaded.number {
+        find(40, Seq::ZERO, format!("it is segment {}, renamed", loaded.header.number));
+    }
+    let debris = loaded.tail();
+    let sealed = (loaded.bytes.len() as u64) < loaded.header.capacity;
+    let Some(open) = &scan.open else {
+        if debris.dirty_end > HEADER_BYTES && (place.is_le() || sealed) {
+            find(HEADER_BYTES, Seq::ZERO, stopped("the first frame does not open the segment"));
+        } else {
+            report.torn_bytes += debris.dirty_end - HEADER_BYTES;
+        }
+        return;
+    };
+    if place.is_gt() {
+        return; // it came into use after this look began
+    }
+    if loaded.header.log_id != open.log_id {
+        find(24, open.base_seq, format!("it belongs to log {}", open.log_id));
+    }
+    match &loaded.footer {
+        Ok(Some(footer)) => {
+            let fits = scan.whole_end == footer.frames_end
+                && scan.next_seq.prev() == footer.last_seq
+                && footer.first_seq == open.base_seq
+                && footer.base_pos == open.base_pos
+                && scan.times.unwrap_or_default() == footer.times
+                && scan.index == footer.index;
+            if !fits {
+                find(
+                    scan.frames_end,
+                    scan.next_seq,
+                    stopped("the footer does not match the frames"),
+                );
+            } else if place.is_eq() {
+                let reason = Corruption::MissingSegment(loaded.number + 1).to_string();
+                find(scan.frames_end, scan.next_seq, reason);
+            }
+        }
+        Err(reason) => find(scan.frames_end, scan.next_seq, reason.to_string()),
+        // Waiting to be sealed: frames, then zeros to the full length. Anything else is damage.
+        Ok(None) if place.is_lt() => {
+            if sealed || debris.dirty_end > scan.whole_end {
+                find(scan.frames_end, scan.next_seq, stopped("it has a successor, but no footer"));
+            }
+        }
+        Ok(None) => match loaded.lost() {
+            Some(reason) => find(scan.whole_end, scan.next_seq, reason.to_string()),
+            None => report.torn_bytes += debris.dirty_end - scan.whole_end,
+        },
+    }
+    report.segments += 1;
+    report.sealed += usize::from(matches!(loaded.footer, Ok(Some(_))));
+    count_frames(loaded, report);
+}
+
+fn count_frames(loaded: &Loaded, report: &mut VerifyReport) {
+    let mut offset = HEADER_BYTES;
+    while offset < loaded.scan.whole_end {
+        let Ok(frame) = Frame::decode(&loaded.bytes, 0, offset, loaded.header.salt) else { return };
+        report.frames += 1;
+        if frame.header.is_control() && Control::decode(&frame.payload).is_err() {
+            return;
+        }
+        for index in 0..frame.header.record_count as usize {
+            let seq = Seq(frame.header.base_seq.0 + index as u64);
+            match decode_record(seq, &frame.record(index)) {
+                Ok(record) => {
+                    report.records += 1;
+                    report.transactions += u64::from(record.ends_transaction);
+                }
+                Err(error) => report.findings.push(Finding {
+                    path: loaded.path.clone(),
+                    offset,
+                    seq,
+                    reason: Corruption::Record(error.to_string()).to_string(),
+                }),
+            }
+        }
+        offset += frame.header.frame_len();
+    }
+}
