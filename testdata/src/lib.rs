@@ -1,1 +1,14 @@
-//! stub
+//! What tests and the demo play: real histories and seeded random ones of the same shape.
+//!
+//! ```
+//! use revenant_testdata::history::Reader;
+//!
+//! let transactions = Reader::small().collect::<Result<Vec<_>, _>>()?;
+//! assert_eq!(transactions.len(), 600);
+//! # Ok::<(), revenant_testdata::history::HistoryError>(())
+//! ```
+//!
+//! Map: [`history`] reads what happened; [`generate`] makes up what could have. Neither knows SurrealDB.
+
+pub mod generate;
+pub mod history;

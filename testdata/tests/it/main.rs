@@ -1,0 +1,4 @@
+//! What histories promise to those who play them.
+
+mod generate;
+mod history;
