@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use revenant_log::wire::WireBatch;
 use revenant_log::{LogId, Record, Seq};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::outbox::Outbox;
@@ -20,7 +21,7 @@ use crate::status::Status;
 const BACKOFF_LEAST: Duration = Duration::from_millis(50);
 
 /// Longest wait between two attempts.
-const BACKOFF_MOST: Duration = Duration::from_secs(5);
+const BACKOFF_MOST: Duration = Duration::from_secs(2);
 
 /// A record, and its bytes as the log holds them.
 pub(crate) type Received = (Record, Bytes);
@@ -115,7 +116,7 @@ impl Feed {
         let window = Arc::new(Semaphore::new(self.window_bytes));
         let mut backoff = BACKOFF_LEAST;
         loop {
-            let before = intake.resume_after();
+            let (before, begun) = (intake.resume_after(), Instant::now());
             let error = match self.follow(&mut intake, &window).await {
                 Ok(()) => {
                     Error::Unreachable { url: "the feed".into(), reason: "the stream ended".into() }
@@ -123,7 +124,7 @@ impl Feed {
                 Err(error @ (Error::Fenced { .. } | Error::Scheduler { .. })) => return error,
                 Err(error) => error,
             };
-            if intake.resume_after() > before {
+            if intake.resume_after() > before || begun.elapsed() >= BACKOFF_MOST {
                 backoff = BACKOFF_LEAST;
             }
             self.status.feed_broke(&error);
