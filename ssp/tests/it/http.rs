@@ -151,20 +151,6 @@ async fn a_database_that_is_away_is_the_callers_to_retry() {
 }
 
 #[tokio::test]
-async fn views_are_shown_as_the_engine_sees_them() {
-    let rig = Rig::ready().await;
-    rig.scheduler.set("a", 1, 7);
-    rig.acked(1).await;
-    rig.register("all", "SELECT * FROM t", 1).await;
-    let view = rig.get("/v1/views/_00_query:all").await;
-    assert_eq!(view["mode"], json!("incremental"));
-    assert_eq!(view["seq"], json!(1));
-    assert_eq!(view["members"][0]["record"], json!("t:a"));
-    assert_eq!(view["members"][0]["version"], json!(7));
-    assert_eq!(rig.get("/v1/views/none").await["code"], json!("not_found"));
-}
-
-#[tokio::test]
 async fn the_public_routes_have_upstreams_shapes() {
     let rig = Rig::ready().await;
     assert_eq!(rig.get("/health").await, json!({ "status": "ready" }));

@@ -279,22 +279,6 @@ async fn a_deleted_row_comes_back_whole_when_its_client_asks_again() {
 }
 
 #[tokio::test]
-async fn a_stop_stores_and_acks_what_was_applied() {
-    let scheduler = FakeScheduler::start().await;
-    let rig = Rig::start(scheduler, Arc::default(), |config| {
-        config.throttle = Duration::from_secs(2);
-    })
-    .await;
-    rig.reached(State::Ready).await;
-    rig.register("all", "SELECT * FROM t", 1).await;
-    let last = rig.scheduler.set("a", 1, 1);
-    while rig.get("/v1/state").await["applied_seq"] != json!(last) {}
-    let (scheduler, sink) = rig.leave().await;
-    assert_eq!(sink.members("all").len(), 1);
-    assert_eq!(scheduler.inner().acks.last(), Some(&last));
-}
-
-#[tokio::test]
 async fn heartbeats_carry_the_epoch_and_real_figures() {
     let rig = Rig::ready().await;
     rig.until(|| rig.scheduler.inner().heartbeats.len() > 2).await;
@@ -303,36 +287,4 @@ async fn heartbeats_carry_the_epoch_and_real_figures() {
     assert_eq!(heartbeat["ssp_id"], json!("ssp-1"));
     assert!(heartbeat["memory_usage"].as_f64().is_some_and(|share| share > 0.0), "{heartbeat}");
     assert!(heartbeat["cpu_usage"].is_number(), "{heartbeat}");
-}
-
-#[tokio::test]
-async fn a_database_that_is_away_holds_the_feed_back() {
-    let scheduler = FakeScheduler::start().await;
-    let rig = Rig::start(scheduler, Arc::default(), |config| config.outbox_edges = 10).await;
-    rig.reached(State::Ready).await;
-    rig.register("all", "SELECT * FROM t", 1).await;
-    rig.sink.stored().away = true;
-    for n in 0..500 {
-        rig.scheduler.set(&format!("k{n}"), n, 1);
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let state = rig.get("/v1/state").await;
-    assert!(state["outbox"]["waiting"].as_u64().is_some_and(|waiting| waiting < 30), "{state:#}");
-    assert_eq!(state["committed_seq"], json!(0));
-    rig.sink.stored().away = false;
-    rig.until(|| rig.sink.members("all").len() == 500).await;
-    rig.acked(500).await;
-}
-
-#[tokio::test]
-async fn a_stop_does_not_wait_for_a_database_that_is_away() {
-    let rig = Rig::ready().await;
-    rig.register("all", "SELECT * FROM t", 1).await;
-    rig.sink.stored().away = true;
-    let last = rig.scheduler.set("a", 1, 1);
-    while rig.get("/v1/state").await["applied_seq"] != json!(last) {}
-    let begun = std::time::Instant::now();
-    let (scheduler, _) = rig.leave().await;
-    assert!(begun.elapsed() < Duration::from_secs(8));
-    assert_eq!(scheduler.inner().acks.last(), Some(&0), "what is not stored is not acked");
 }
