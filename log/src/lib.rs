@@ -41,6 +41,10 @@
 //! [`verify`] look without touching;
 //! [`wire`] is what travels. It knows nothing of SurrealDB, redb or HTTP.
 
+/// Every byte on disk.
+#[doc = include_str!("../FORMAT.md")]
+pub mod format {}
+
 pub mod config;
 pub mod durable;
 pub mod error;

@@ -24,7 +24,7 @@ use crate::shared::Shared;
 use crate::storage::fs::Fs;
 use crate::storage::{Lock, LockError, Storage};
 use crate::wire::WireBatch;
-use crate::writer::{Prepared, Sync, Writer, prepare};
+use crate::writer::{Prepared, Sync, Writer};
 
 /// The file that one writer holds locked.
 pub const LOCK_FILE: &str = "LOCK";
@@ -625,7 +625,7 @@ impl Keeper {
     fn run(&self) {
         loop {
             let number = self.lock().number;
-            let done = self.prepare(number) & self.seal(number);
+            let done = self.prepare() & self.seal(number);
             let mut wanted = self.lock();
             while !wanted.stop && wanted.number == number {
                 if done {
@@ -645,26 +645,12 @@ impl Keeper {
         }
     }
 
-    fn prepare(&self, active: u64) -> bool {
-        let mut slot = self.spare.lock();
-        if slot.as_ref().is_some_and(|spare| spare.header.number > active) {
-            return true;
+    fn prepare(&self) -> bool {
+        let kept = self.spare.keep(self.shared.storage.as_ref(), &self.config, self.shared.id);
+        if let Err(error) = &kept {
+            tracing::error!(%error, "cannot prepare the next segment");
         }
-        if self.shared.segments().iter().any(|segment| segment.header.number > active) {
-            return true; // the writer has rolled on; it will wake us
-        }
-        let storage = self.shared.storage.as_ref();
-        let bytes = self.config.segment_bytes;
-        match prepare(storage, &self.config.dir, self.shared.id, active + 1, bytes) {
-            Ok(spare) => {
-                *slot = Some(spare);
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot prepare the next segment");
-                false
-            }
-        }
+        kept.is_ok()
     }
 
     fn seal(&self, active: u64) -> bool {

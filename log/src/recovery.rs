@@ -18,6 +18,7 @@ use crate::frame::{ALIGN, Control, Frame, FrameSpec, Open, Payload, SYNC_WORD, e
 use crate::segment::footer::Footer;
 use crate::segment::handle::{Segment, SegmentState};
 use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
+use crate::segment::loaded::check_length;
 use crate::segment::name;
 use crate::segment::scan::{Scan, scan, tail};
 use crate::seq::Seq;
@@ -91,12 +92,13 @@ pub(crate) fn recover(
 ) -> Result<Recovered, Error> {
     let started = Instant::now();
     let mut report = RecoveryReport::default();
-    let (mut found, mut unused) = find(storage, &config.dir, &mut report)?;
+    let (mut found, unused) = find(storage, &config.dir, &mut report)?;
     if found.is_empty() {
         for witness in &witnesses.0 {
             check_witness(witness, Seq::ZERO)?;
         }
-        check_all_unused(&unused, &config.dir)?;
+        check_never_used(&unused, &config.dir, report.floor)?;
+        discard(storage, &config.dir, &unused, &mut report)?;
         return create(storage, config, report, started);
     }
     check_chain(&found)?;
@@ -132,12 +134,7 @@ pub(crate) fn recover(
     let trimmed: Vec<_> = report.trimmed.iter().map(|&at| name::path(&config.dir, at)).collect();
     remove_in_order(storage, &config.dir, &trimmed)?;
     let active = cut(storage, config, &last, &end, first_seq, &mut report)?;
-    for spare in unused.drain(..) {
-        if let Some(debris) = &spare.debris {
-            quarantine(storage, &config.dir, &spare.path, HEADER_BYTES, debris, &mut report)?;
-        }
-        storage.remove(&spare.path).map_err(Error::io("remove", &spare.path))?;
-    }
+    discard(storage, &config.dir, &unused, &mut report)?;
     storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
     segments.push(active);
     report.first_seq = first_seq.0;
@@ -162,12 +159,34 @@ fn check_witness((name, seq): &(String, Seq), last: Seq) -> Result<(), Error> {
 }
 
 /// A first segment that was never opened is a log that was never acknowledged; a later one alone is
-/// what is left of a log.
-fn check_all_unused(unused: &[Unused], dir: &Path) -> Result<(), Error> {
-    match unused.iter().find(|spare| spare.number > 1) {
-        Some(spare) => Err(missing(dir, spare.number - 1)),
-        None => Ok(()),
+/// what is left of a log, and so is one in which a frame knows of durable ones before it.
+fn check_never_used(unused: &[Unused], dir: &Path, floor: u64) -> Result<(), Error> {
+    match unused.first() {
+        Some(spare) if spare.number > 1 => Err(missing(dir, spare.number - 1)),
+        Some(spare) if floor > 0 => Err(Error::Corrupt {
+            path: spare.path.clone(),
+            offset: HEADER_BYTES,
+            seq: Seq::FIRST,
+            reason: Corruption::BelowFloor { floor },
+        }),
+        _ => Ok(()),
     }
+}
+
+/// Removes spares, finished or not; what a torn roll left in one is kept in `quarantine/`.
+fn discard(
+    storage: &dyn Storage,
+    dir: &Path,
+    unused: &[Unused],
+    report: &mut RecoveryReport,
+) -> Result<(), Error> {
+    for spare in unused {
+        if let Some(debris) = &spare.debris {
+            quarantine(storage, dir, &spare.path, HEADER_BYTES, debris, report)?;
+        }
+        storage.remove(&spare.path).map_err(Error::io("remove", &spare.path))?;
+    }
+    Ok(())
 }
 
 fn missing(dir: &Path, number: u64) -> Error {
@@ -356,6 +375,9 @@ fn examine_end(last: &Found, unused: &[Unused], report: &mut RecoveryReport) -> 
         seq: scan.next_seq,
         reason,
     };
+    if let Some(reason) = check_length(bytes.len() as u64, &last.header) {
+        return Err(corrupt(scan.whole_end, reason));
+    }
     let pos = |offset: u64| last.open.base_pos + (offset - HEADER_BYTES);
     let debris = tail(&bytes, last.header.salt, scan.frames_end);
     let floor = report.floor.max(scan.synced_pos).max(debris.synced_pos);

@@ -65,9 +65,9 @@ impl StepLog {
     /// As [`crate::Log::append`].
     pub fn keep(&mut self) -> Result<(), Error> {
         self.writer.check()?;
-        self.writer.keep_spare()?;
-        let active = self.writer.active_number();
         let shared = Arc::clone(&self.writer.shared);
+        self.writer.spare.keep(shared.storage.as_ref(), &self.writer.config, shared.id)?;
+        let active = self.writer.active_number();
         shared
             .segments()
             .iter()

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::error::{Corruption, Error};
 use crate::frame::{Control, Frame, Open};
 use crate::record::decode_record;
+use crate::segment::footer::Footer;
 use crate::segment::header::HEADER_BYTES;
 use crate::segment::loaded::{Loaded, segment_files};
 use crate::segment::name;
@@ -155,7 +156,8 @@ impl Walk {
             Ok(None) => Ok(None),
             Ok(Some(loaded)) => {
                 part.bytes = loaded.bytes.len() as u64;
-                check_segment(&loaded, number.cmp(&self.last_used), &mut part);
+                let place = self.place(storage, &loaded);
+                check_segment(&loaded, place, &mut part);
                 Ok(Some((Some(loaded), part)))
             }
             Err(Error::Corrupt { path, offset, seq, reason }) => {
@@ -170,6 +172,22 @@ impl Walk {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Before, at or behind the last segment in use; one that was sealed since has a successor by now.
+    fn place(&self, storage: &dyn Storage, loaded: &Loaded) -> Ordering {
+        let place = loaded.number.cmp(&self.last_used);
+        if place.is_eq()
+            && matches!(loaded.footer, Ok(Some(_)))
+            && let Some(folder) = loaded.path.parent().and_then(Path::parent)
+        {
+            let number = loaded.number + 1;
+            let successor = Loaded::read(storage, number, &name::path(folder, number));
+            if matches!(successor, Ok(Some(next)) if next.scan.open.is_some()) {
+                return Ordering::Less;
+            }
+        }
+        place
     }
 
     /// Checks that a segment in use starts where the one before ended.
@@ -284,9 +302,8 @@ fn check_segment(loaded: &Loaded, place: Ordering, report: &mut VerifyReport) {
             }
         }
         Err(reason) => find(scan.frames_end, scan.next_seq, reason.to_string()),
-        // Waiting to be sealed: frames, then zeros to the full length. Anything else is damage.
         Ok(None) if place.is_lt() => {
-            if sealed || debris.dirty_end > scan.whole_end {
+            if !waits_for_seal(loaded) {
                 find(scan.frames_end, scan.next_seq, stopped("it has a successor, but no footer"));
             }
         }
@@ -298,6 +315,25 @@ fn check_segment(loaded: &Loaded, place: Ordering, report: &mut VerifyReport) {
     report.segments += 1;
     report.sealed += usize::from(matches!(loaded.footer, Ok(Some(_))));
     count_frames(loaded, report);
+}
+
+/// Frames, then zeros to the full length, in which the footer may be written in part.
+fn waits_for_seal(loaded: &Loaded) -> bool {
+    let scan = &loaded.scan;
+    let Some(open) = &scan.open else { return false };
+    let footer = Footer {
+        first_seq: open.base_seq,
+        last_seq: scan.next_seq.prev(),
+        frames_end: scan.whole_end,
+        base_pos: open.base_pos,
+        times: scan.times.unwrap_or_default(),
+        index: scan.index.clone(),
+    };
+    let expected = footer.encode(loaded.header.salt);
+    let start = usize::try_from(scan.whole_end).unwrap_or(usize::MAX);
+    let rest = loaded.bytes.get(start..).unwrap_or_default();
+    let written = |(at, &byte): (usize, &u8)| byte == 0 || expected.get(at) == Some(&byte);
+    loaded.bytes.len() as u64 >= loaded.header.capacity && rest.iter().enumerate().all(written)
 }
 
 fn count_frames(loaded: &Loaded, report: &mut VerifyReport) {

@@ -8,8 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::config::LogConfig;
-use crate::error::Error;
-use crate::frame::{Control, Frame, FrameSpec, Open, Payload, encode_frame, frame_bytes};
+use crate::error::{Corruption, Error};
+use crate::frame::{
+    Control, FRAME_HEADER_BYTES, Frame, FrameSpec, Open, Payload, encode_frame, frame_bytes,
+};
 use crate::log::TrimReport;
 use crate::record::{Transaction, encode_parts};
 use crate::recovery::remove_in_order;
@@ -26,6 +28,9 @@ pub(crate) const GROUP_BYTES: u64 = 16 << 20;
 pub(crate) const MAX_TRANSACTION_BYTES: usize = 1 << 30;
 /// Most bytes that an OPEN frame, a mark and the like take in a segment besides records.
 pub(crate) const CONTROL_BYTES: u64 = 1024;
+
+/// What a disk loses at once.
+const SECTOR_BYTES: u64 = 512;
 
 /// A transaction as bytes.
 pub(crate) struct Prepared {
@@ -79,13 +84,57 @@ pub(crate) struct Spare {
     pub(crate) file: Arc<dyn File>,
 }
 
-/// Where the keeper puts the next spare. Locked while one is being prepared.
-#[derive(Default)]
-pub(crate) struct SpareSlot(Mutex<Option<Spare>>);
+/// The segment in use and the spare for the next one. Locked while one is being prepared, so that a file is
+/// either prepared or used, whoever comes first.
+pub(crate) struct SpareSlot(Mutex<Slot>);
+
+struct Slot {
+    /// Number of the segment that the writer uses.
+    used: u64,
+    spare: Option<Spare>,
+}
 
 impl SpareSlot {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Spare>> {
+    fn new(used: u64) -> Self {
+        Self(Mutex::new(Slot { used, spare: None }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prepares the spare after the segment in use, if there is none.
+    pub(crate) fn keep(
+        &self,
+        storage: &dyn Storage,
+        config: &LogConfig,
+        id: LogId,
+    ) -> Result<(), Error> {
+        let mut slot = self.lock();
+        if slot.spare.is_none() {
+            let number = slot.used + 1;
+            slot.spare = Some(prepare(storage, &config.dir, id, number, config.segment_bytes)?);
+        }
+        Ok(())
+    }
+
+    /// Takes the segment after the one in use, of at least `capacity` bytes, into use.
+    fn take(
+        &self,
+        storage: &dyn Storage,
+        config: &LogConfig,
+        id: LogId,
+        capacity: u64,
+    ) -> Result<Spare, Error> {
+        let mut slot = self.lock();
+        let number = slot.used + 1;
+        let spare = match slot.spare.take() {
+            Some(spare) if spare.header.capacity >= capacity => spare,
+            _ => prepare(storage, &config.dir, id, number, capacity)?,
+        };
+        assert_eq!(spare.header.number, number, "spares are kept for the next segment");
+        slot.used = number;
+        Ok(spare)
     }
 }
 
@@ -110,7 +159,7 @@ pub(crate) fn prepare(
     };
     let file = match storage.open(&path, Access::Create) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            // An unfinished or too small spare: nothing was ever acknowledged in it.
+            check_unused(storage, &path)?;
             storage.remove(&path).map_err(io("remove"))?;
             storage.open(&path, Access::Create)
         }
@@ -139,9 +188,22 @@ pub(crate) fn prepare(
     Ok(Spare { header, file })
 }
 
+/// An unfinished or too small spare may be replaced; a file with a first frame never is.
+fn check_unused(storage: &dyn Storage, path: &Path) -> Result<(), Error> {
+    let mut frame = [0; FRAME_HEADER_BYTES];
+    let file = storage.open(path, Access::Read).map_err(Error::io("open", path))?;
+    file.read_at(&mut frame, HEADER_BYTES).map_err(Error::io("read", path))?;
+    if frame.iter().any(|&byte| byte != 0) {
+        let reason = Corruption::Other("it is in use, and was about to be prepared anew".into());
+        let path = path.to_owned();
+        return Err(Error::Corrupt { path, offset: HEADER_BYTES, seq: Seq::ZERO, reason });
+    }
+    Ok(())
+}
+
 /// The single writer of a log.
 pub(crate) struct Writer {
-    config: LogConfig,
+    pub(crate) config: LogConfig,
     pub(crate) shared: Arc<Shared>,
     pub(crate) spare: Arc<SpareSlot>,
     active: Arc<Segment>,
@@ -165,11 +227,12 @@ impl Writer {
         next_seq: Seq,
     ) -> Self {
         let write_offset = active.with_state(|state| state.frames_end);
+        let active_number = active.header.number;
         let synced_pos = active.pos(write_offset);
         Self {
             config,
             shared,
-            spare: Arc::default(),
+            spare: Arc::new(SpareSlot::new(active_number)),
             active,
             write_offset,
             next_seq,
@@ -273,6 +336,18 @@ impl Writer {
         }
         let mut group = Group::default();
         self.control(&Control::Mark, &mut group);
+        // A clean stop leaves a mark in a sector of its own, so that no single bad sector takes the last
+        // group and every witness of it.
+        let mark = group.bytes.len() as u64;
+        let apart = (self.write_offset + mark).next_multiple_of(SECTOR_BYTES);
+        while matches!(sync, Sync::Now)
+            && self.write_offset + group.bytes.len() as u64 - mark < apart
+        {
+            if self.write_offset + group.bytes.len() as u64 + mark > self.active.header.capacity {
+                break;
+            }
+            self.control(&Control::Mark, &mut group);
+        }
         self.write(group, sync)?;
         self.unmarked = false;
         Ok(())
@@ -287,17 +362,8 @@ impl Writer {
     fn roll(&mut self, needed: u64, group: &mut Group) -> Result<(), Error> {
         let number = self.active.header.number + 1;
         let capacity = self.config.segment_bytes.max(HEADER_BYTES + needed + 2 * CONTROL_BYTES);
-        let mut slot = self.spare.lock();
-        let spare = match slot.take() {
-            Some(spare) if spare.header.number == number && spare.header.capacity >= capacity => {
-                spare
-            }
-            _ => {
-                let storage = self.shared.storage.as_ref();
-                prepare(storage, &self.config.dir, self.shared.id, number, capacity)?
-            }
-        };
-        drop(slot);
+        let storage = self.shared.storage.as_ref();
+        let spare = self.spare.take(storage, &self.config, self.shared.id, capacity)?;
         let base_pos = self.active.pos(self.write_offset);
         if self.synced_pos < base_pos {
             // Only an unsynced mark can stand there.
@@ -464,20 +530,5 @@ impl FrameBuffer {
         }
         self.bytes.extend_from_slice(record);
         self.ends.push(u32::try_from(self.bytes.len()).expect("a transaction is below 1 GiB"));
-    }
-}
-
-#[cfg(feature = "sim")]
-impl Writer {
-    /// Prepares the next spare if there is none, as the keeper does.
-    pub(crate) fn keep_spare(&self) -> Result<(), Error> {
-        let mut slot = self.spare.lock();
-        let number = self.active.header.number + 1;
-        if slot.as_ref().is_none_or(|spare| spare.header.number != number) {
-            let storage: &dyn Storage = self.shared.storage.as_ref();
-            let bytes = self.config.segment_bytes;
-            *slot = Some(prepare(storage, &self.config.dir, self.shared.id, number, bytes)?);
-        }
-        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader};
 use crate::segment::footer::{Footer, INDEX_EVERY, IndexEntry};
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
 use crate::seq::Seq;
-use crate::storage::{File, Storage};
+use crate::storage::{Access, File, Storage};
 use crate::tail::Records;
 
 /// Bytes read at once from a segment that is still written.
@@ -104,10 +104,13 @@ impl Segment {
         }
         .encode(self.header.salt);
         let io = |action| Error::io(action, &self.path);
-        self.file.write_at(&footer, state.frames_end).map_err(io("write the footer of"))?;
+        // A file whose footer rotted was frozen before.
+        storage.thaw(&self.path).map_err(io("allow writing to"))?;
+        let file = storage.open(&self.path, Access::Write).map_err(io("open"))?;
+        file.write_at(&footer, state.frames_end).map_err(io("write the footer of"))?;
         let len = state.frames_end + footer.len() as u64;
-        self.file.set_len(len).map_err(io("cut"))?;
-        self.file.sync_all().map_err(io("sync"))?;
+        file.set_len(len).map_err(io("cut"))?;
+        file.sync_all().map_err(io("sync"))?;
         storage.freeze(&self.path).map_err(io("take write permission from"))?;
         self.change(|state| state.sealed = true);
         Ok(())

@@ -62,6 +62,9 @@ impl Loaded {
 
     /// Damage below the acknowledged floor, in a segment without successor.
     pub(crate) fn lost(&self) -> Option<Corruption> {
+        if let Some(reason) = check_length(self.bytes.len() as u64, &self.header) {
+            return Some(reason);
+        }
         let base_pos = self.scan.open.as_ref().map_or(0, |open| open.base_pos);
         let floor = self.scan.synced_pos.max(self.tail().synced_pos);
         let lost = base_pos + (self.scan.whole_end - HEADER_BYTES) < floor;
@@ -71,6 +74,14 @@ impl Loaded {
     pub(crate) fn corrupt(&self, offset: u64, seq: Seq, reason: Corruption) -> Error {
         Error::Corrupt { path: self.path.clone(), offset, seq, reason }
     }
+}
+
+/// A segment has its full length from when it is prepared until it is sealed.
+pub(crate) fn check_length(len: u64, header: &SegmentHeader) -> Option<Corruption> {
+    let capacity = header.capacity;
+    (len != capacity).then(|| {
+        Corruption::Other(format!("the file has {len} bytes, it was made with {capacity}"))
+    })
 }
 
 /// The segment files of the log in `dir`, by number.

@@ -55,7 +55,11 @@ impl Storage for Fs {
     }
 
     fn freeze(&self, path: &Path) -> io::Result<()> {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o444))
+        change_mode(path, |mode| mode & !0o222)
+    }
+
+    fn thaw(&self, path: &Path) -> io::Result<()> {
+        change_mode(path, |mode| mode | 0o200)
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
@@ -87,6 +91,11 @@ impl Storage for Fs {
         writeln!(file, "{}", std::process::id()).map_err(LockError::Io)?;
         Ok(Box::new(FileLock { _file: file }))
     }
+}
+
+fn change_mode(path: &Path, change: impl FnOnce(u32) -> u32) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    fs::set_permissions(path, fs::Permissions::from_mode(change(mode)))
 }
 
 struct FileLock {

@@ -42,6 +42,11 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// As the system says.
     fn freeze(&self, path: &Path) -> io::Result<()>;
+    /// Allows writing again to a file that was frozen.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn thaw(&self, path: &Path) -> io::Result<()>;
     /// All bytes of a file that never changes any more, without copying where possible.
     ///
     /// # Errors

@@ -53,6 +53,8 @@ pub struct Disk {
 
 #[derive(Clone, Default)]
 struct Inode {
+    /// No write permission; at once and for good, as if it were part of the file's last sync.
+    frozen: bool,
     now: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Change>,
@@ -276,6 +278,12 @@ impl Machine {
         }
     }
 
+    fn set_frozen(&mut self, path: &Path, frozen: bool) -> io::Result<()> {
+        let inode = *self.disk.entries.get(path).ok_or(io::ErrorKind::NotFound)?;
+        self.inode(inode).frozen = frozen;
+        Ok(())
+    }
+
     fn inode(&mut self, inode: u64) -> &mut Inode {
         self.disk.files.entry(inode).or_default()
     }
@@ -297,6 +305,9 @@ impl Storage for Sim {
         let found = machine.disk.entries.get(path).copied();
         let inode = match (found, access) {
             (Some(_), Access::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(inode), Access::Write) if machine.inode(inode).frozen => {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
             (Some(inode), _) => inode,
             (None, Access::Create) => {
                 machine.step(Kind::Grow)?;
@@ -308,7 +319,8 @@ impl Storage for Sim {
             }
             (None, _) => return Err(io::ErrorKind::NotFound.into()),
         };
-        Ok(Arc::new(SimFile { state: Arc::clone(&self.state), inode }))
+        let writable = access != Access::Read;
+        Ok(Arc::new(SimFile { state: Arc::clone(&self.state), inode, writable }))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -331,8 +343,12 @@ impl Storage for Sim {
         Ok(())
     }
 
-    fn freeze(&self, _: &Path) -> io::Result<()> {
-        Ok(())
+    fn freeze(&self, path: &Path) -> io::Result<()> {
+        self.machine().set_frozen(path, true)
+    }
+
+    fn thaw(&self, path: &Path) -> io::Result<()> {
+        self.machine().set_frozen(path, false)
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
@@ -366,11 +382,16 @@ impl Drop for SimLock {
 struct SimFile {
     state: Arc<Mutex<Machine>>,
     inode: u64,
+    writable: bool,
 }
 
 impl SimFile {
     fn machine(&self) -> MutexGuard<'_, Machine> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.writable { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 
     fn sync_now(&self) -> io::Result<()> {
@@ -402,6 +423,7 @@ impl File for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.check_writable()?;
         let mut machine = self.machine();
         let at = usize::try_from(offset).map_err(io::Error::other)?;
         let end = at + bytes.len();
@@ -438,6 +460,7 @@ impl File for SimFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.check_writable()?;
         let len = usize::try_from(bytes).map_err(io::Error::other)?;
         let mut machine = self.machine();
         machine.step(Kind::Other)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use revenant_log::step::StepLog;
 use revenant_log::storage::sim::{Disk, Sim};
+use revenant_log::storage::{Access, Storage as _};
 use revenant_log::verify::verify_on;
 use revenant_log::{Error, Seq, Witnesses};
 
@@ -120,7 +121,7 @@ fn a_log_that_lost_what_a_witness_knows_is_refused() {
 fn a_missing_segment_is_refused_by_number() {
     let (disk, _) = closed();
     let sim = Sim::boot(disk);
-    revenant_log::storage::Storage::remove(&sim, Path::new("/log/seg/0000000001.log")).unwrap();
+    sim.remove(Path::new("/log/seg/0000000001.log")).unwrap();
     let refused = StepLog::open(Arc::new(sim), small("/log"), &Witnesses::none());
     let text = refused.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(text.contains("segment 1 is missing"), "{text}");
@@ -144,4 +145,103 @@ fn a_newer_format_is_refused_without_touching_a_byte() {
     let refused = StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none());
     assert!(matches!(refused.err(), Some(Error::Unsupported { .. })));
     assert!(sim.disk().contents() == before);
+}
+
+/// What opening a damaged disk gives: the records it offers, or a refusal that touched nothing.
+fn open_damaged(disk: Disk) -> Result<u64, Error> {
+    let before = disk.contents();
+    let sim = Sim::boot(disk);
+    match StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()) {
+        Ok((log, _)) => Ok(log.durable_seq().0),
+        Err(error) => {
+            assert!(sim.disk().contents() == before, "a refused open changed something");
+            Err(error)
+        }
+    }
+}
+
+#[test]
+fn a_closed_log_cut_anywhere_is_whole_or_refused() {
+    let (disk, model) = closed();
+    for number in [1, 2] {
+        let path = format!("/log/seg/{number:010}.log");
+        let path = Path::new(&path);
+        for len in (0..disk.contents()[path].len()).step_by(8) {
+            let mut damaged = disk.clone();
+            damaged.cut(path, len);
+            if let Ok(last) = open_damaged(damaged) {
+                assert_eq!(last, model.acked as u64, "segment {number} cut at {len}");
+            }
+        }
+    }
+}
+
+#[test]
+fn zeroed_sectors_of_a_closed_log_are_harmless_or_refused() {
+    let (disk, model) = closed();
+    for number in [1, 2] {
+        let path = format!("/log/seg/{number:010}.log");
+        let path = Path::new(&path);
+        let bytes = disk.contents()[path].clone();
+        for start in (0..bytes.len()).step_by(512) {
+            let mut damaged = disk.clone();
+            let end = bytes.len().min(start + 512);
+            (start..end).for_each(|at| damaged.flip(path, at, bytes[at]));
+            if let Ok(last) = open_damaged(damaged) {
+                assert_eq!(last, model.acked as u64, "segment {number} zeroed at {start}");
+            }
+        }
+    }
+}
+
+#[test]
+fn swapped_and_foreign_segments_are_refused() {
+    let (disk, _) = closed();
+    let (foreign, _) = closed();
+    let name = |number| format!("/log/seg/{number:010}.log");
+    let bytes = |disk: &Disk, number| disk.contents()[Path::new(&name(number))].clone();
+    for (number, content) in [
+        (1, bytes(&disk, 2)),
+        (2, bytes(&disk, 1)),
+        (1, bytes(&foreign, 1)),
+        (2, bytes(&foreign, 2)),
+    ] {
+        let sim = Sim::boot(disk.clone());
+        let path = name(number);
+        let path = Path::new(&path);
+        sim.remove(path).unwrap();
+        sim.open(path, Access::Create).unwrap().write_at(&content, 0).unwrap();
+        let refused = open_damaged(sim.disk());
+        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{number}: {refused:?}");
+        assert!(!verify_on(&sim, Path::new("/log")).unwrap().findings.is_empty());
+    }
+}
+
+#[test]
+fn a_sealed_segment_whose_successor_is_gone_is_refused() {
+    let (disk, _) = closed();
+    let sim = Sim::boot(disk);
+    sim.remove(Path::new("/log/seg/0000000003.log")).unwrap();
+    sim.remove(Path::new("/log/seg/0000000002.log")).unwrap();
+    let text = open_damaged(sim.disk()).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(text.contains("segment 2 is missing"), "{text}");
+    let report = verify_on(&sim, Path::new("/log")).unwrap();
+    assert!(report.findings[0].reason.contains("segment 2 is missing"), "{report:?}");
+}
+
+#[test]
+fn flips_in_a_log_of_one_segment_lose_nothing_silently() {
+    let sim = Sim::default();
+    let (mut log, _) =
+        StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap();
+    (1..=4).for_each(|number| drop(log.append(&[transaction(number, 2, 20)]).unwrap()));
+    log.close().unwrap();
+    let path = Path::new("/log/seg/0000000001.log");
+    for bit in 0..8 * 8192 {
+        let mut damaged = sim.disk();
+        damaged.flip(path, bit / 8, 1 << (bit % 8));
+        if let Ok(last) = open_damaged(damaged) {
+            assert_eq!(last, 8, "bit {} of byte {}", bit % 8, bit / 8);
+        }
+    }
 }

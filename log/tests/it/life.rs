@@ -113,3 +113,92 @@ async fn a_waiter_wakes_when_its_seq_is_durable() {
     log.append(vec![transaction(1, 3, 10)], None).await.unwrap();
     assert_eq!(waiter.await.unwrap().unwrap(), Seq(3));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_beside_a_running_writer_finds_a_whole_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    log.append(vec![transaction(0, 2, 3000)], None).await.unwrap();
+    let writer = tokio::spawn({
+        let log = log.clone();
+        async move {
+            for number in 1..400 {
+                log.append(vec![transaction(number, 2, 3000)], None).await.unwrap();
+                if number % 50 == 0 {
+                    log.trim(Seq(number)).await.unwrap();
+                }
+            }
+        }
+    });
+    let mut looks = 0;
+    while !writer.is_finished() || looks < 3 {
+        let path = dir.path().to_owned();
+        let look = tokio::task::spawn_blocking(move || {
+            let report = verify(&path).unwrap();
+            assert!(report.findings.is_empty(), "{:?}", report.findings);
+            let seen = ReadOnlyLog::open(&path).unwrap();
+            let mut next = seen.first_seq();
+            for located in seen.records(next) {
+                match located {
+                    Ok(located) => assert_eq!(located.record.seq, next),
+                    Err(Error::Trimmed { .. }) => return,
+                    Err(error) => panic!("{error}"),
+                }
+                next = next.next();
+            }
+            assert_eq!(next, seen.last_seq().next());
+        });
+        look.await.unwrap();
+        looks += 1;
+    }
+    writer.await.unwrap();
+    log.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_footer_that_rotted_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = Model::default();
+    let (log, _) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    for number in 1..=20 {
+        let sent = vec![transaction(number, 2, 3000)];
+        model.submit(&sent);
+        log.append(sent, None).await.unwrap();
+        model.ack();
+    }
+    log.close().await.unwrap();
+    let path = dir.path().join("seg/0000000001.log");
+    let whole = std::fs::read(&path).unwrap();
+    let mut rotten = whole.clone();
+    let at = rotten.len() - 100;
+    rotten[at] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, rotten).unwrap();
+    assert!(!verify(dir.path()).unwrap().findings.is_empty());
+    let (log, report) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    assert_eq!(report.unsealed.first(), Some(&1));
+    check(&log, &model);
+    while log.stats().sealed + 1 < log.stats().segments {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
+    log.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_larger_than_a_segment_is_kept_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = Model::default();
+    let (log, _) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    for (number, events) in [(1, 1), (2, 60), (3, 1)] {
+        let sent = vec![transaction(number, events, 3000)];
+        model.submit(&sent);
+        log.append(sent, None).await.unwrap();
+        model.ack();
+    }
+    check(&log, &model);
+    log.close().await.unwrap();
+    let (log, _) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    check(&log, &model);
+    assert!(verify(dir.path()).unwrap().findings.is_empty());
+}

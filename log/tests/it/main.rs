@@ -2,6 +2,8 @@
 
 mod crash;
 mod damage;
+mod golden;
 mod life;
 mod model;
+mod property;
 mod text;
