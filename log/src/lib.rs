@@ -38,7 +38,7 @@
 //!
 //! Map: [`value`], [`order`] and [`record`] are what is kept; [`log`] (append, read, trim) over `writer`,
 //! [`frame`], [`segment`], [`recovery`] and [`storage`] is how; [`read_only`] and
-//! [`verify`] look without touching;
+//! [`mod@verify`] look without touching;
 //! [`wire`] is what travels. It knows nothing of SurrealDB, redb or HTTP.
 
 /// Every byte on disk.

@@ -234,7 +234,9 @@ fn flips_in_a_log_of_one_segment_lose_nothing_silently() {
     let sim = Sim::default();
     let (mut log, _) =
         StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap();
-    (1..=4).for_each(|number| drop(log.append(&[transaction(number, 2, 20)]).unwrap()));
+    for number in 1..=4 {
+        log.append(&[transaction(number, 2, 20)]).unwrap();
+    }
     log.close().unwrap();
     let path = Path::new("/log/seg/0000000001.log");
     for bit in 0..8 * 8192 {

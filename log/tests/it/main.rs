@@ -1,4 +1,6 @@
 //! Tests of `revenant-log`, a module per theme.
+// Clippy knows `#[test]` functions as tests, not the helpers beside them.
+#![allow(clippy::unwrap_used)]
 
 mod crash;
 mod damage;
