@@ -1,8 +1,9 @@
 //! What can go wrong with a replica, and what the caller must do.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use revenant_log::Seq;
+use revenant_log::{ErrorKind, Seq};
 
 /// A failure of the replica. The log is the truth: every one of these can be mended by a rebuild.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,16 @@ pub enum Error {
         /// The lowest seq in the log.
         first: Seq,
     },
+    /// The log ends before what was applied: it is an older copy, or another one of the same name.
+    #[error(
+        "the replica is at seq {applied}, but the log ends at {last}: move the replica's file aside, and it is built anew"
+    )]
+    Ahead {
+        /// The last seq applied.
+        applied: Seq,
+        /// The highest seq in the log.
+        last: Seq,
+    },
     /// The log failed.
     #[error("read the log")]
     Log(#[from] revenant_log::Error),
@@ -56,7 +67,30 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the caller must do. [`ErrorKind::Reopen`]: open the replica again, which moves a bad file aside;
+    /// [`ErrorKind::Restore`]: clone the tables again, or move the file aside, as the text says.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Database { .. } | Self::Damaged(_) | Self::Io { .. } => ErrorKind::Reopen,
+            Self::Locked(_) => ErrorKind::Retry,
+            Self::Gap { .. } => ErrorKind::FixInput,
+            Self::Trimmed { .. } | Self::Ahead { .. } => ErrorKind::Restore,
+            Self::Log(error) => error.kind(),
+        }
+    }
+
     pub(crate) fn database<E: Into<redb::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Database { action, source: Box::new(source.into()) }
     }
+}
+
+/// Runs what touches the file. redb panics on some damaged files instead of returning an error; nothing
+/// of the replica is used after a panic but to open it anew.
+pub(crate) fn guarded<T>(action: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::Damaged(format!("redb panicked: {}", text.unwrap_or("without a reason"))))
+    })
 }

@@ -1,8 +1,12 @@
 //! The loop that applies durable records as they come, and checkpoints now and then. Blocking: it runs
 //! on a thread of its own, and capture never waits for it.
 
+use std::future::Future as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use revenant_log::{EventLog, Record, Seq};
@@ -29,10 +33,11 @@ impl Default for Pace {
 }
 
 /// Applies what `log` has until `stop` is set; checkpoints once more before it returns. `applied` is
-/// told every seq that is reached.
+/// told every seq that is reached. Who sets `stop` is heard within [`NAP`].
 ///
 /// # Errors
-/// [`Error::Trimmed`] if the log no longer has what the replica needs; any other error of either.
+/// [`Error::Trimmed`] if the log no longer has what the replica needs, [`Error::Ahead`] if it never had what
+/// the replica holds; any other error of either.
 pub fn follow(
     replica: &Replica,
     log: &Arc<dyn EventLog>,
@@ -40,6 +45,10 @@ pub fn follow(
     stop: &AtomicBool,
     mut applied: impl FnMut(Seq),
 ) -> Result<(), Error> {
+    let last = log.durable_seq();
+    if replica.applied_seq() > last {
+        return Err(Error::Ahead { applied: replica.applied_seq(), last });
+    }
     let mut pending: Vec<Record> = Vec::new();
     let (mut checkpoint_at, mut unsafe_bytes) = (Instant::now(), 0);
     loop {
@@ -53,8 +62,7 @@ pub fn follow(
         unsafe_bytes += batch.records.iter().map(bytes::Bytes::len).sum::<usize>();
         let records = batch.decode_records();
         pending.extend(records.map_err(|error| Error::Damaged(error.to_string()))?);
-        let whole = pending.iter().rposition(|record| record.ends_transaction);
-        if let Some(last) = whole {
+        if let Some(last) = pending.iter().rposition(|record| record.ends_transaction) {
             applied(replica.apply(&pending[..=last])?);
             pending.drain(..=last);
         }
@@ -69,15 +77,30 @@ pub fn follow(
             return Ok(());
         }
         if batch.is_empty() {
-            wait(log, next.prev(), stop);
+            wait_past(log, next.prev());
         }
     }
 }
 
-/// Waits until the log has more than `seq`, or a while.
-fn wait(log: &Arc<dyn EventLog>, seq: Seq, stop: &AtomicBool) {
-    let until = Instant::now() + Duration::from_millis(100);
-    while log.durable_seq() <= seq && Instant::now() < until && !stop.load(Ordering::Acquire) {
-        std::thread::sleep(Duration::from_millis(1));
+/// Longest sleep while the log is idle.
+const NAP: Duration = Duration::from_millis(100);
+
+/// Sleeps until the log has more than `seq`, at most for [`NAP`].
+fn wait_past(log: &Arc<dyn EventLog>, seq: Seq) {
+    let mut durable = log.watch();
+    let mut past = pin!(durable.wait_past(seq));
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    // A closed log has no more to come, but it can still be read, and `stop` is what ends the loop.
+    if !matches!(past.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))) {
+        std::thread::park_timeout(NAP);
+    }
+}
+
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }

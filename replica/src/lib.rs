@@ -7,17 +7,21 @@
 //!
 //! Map: [`replica`] opens and applies, `apply` says what a record does, `tables` holds the bytes,
 //! [`snapshot`] reads, [`hash`] is upstream's table hash, [`follower`] keeps up with a log, [`rebuild`]
-//! starts from nothing.
+//! starts from nothing, [`compare`] lists what differs, `overlay` looks at a
+//! file without changing it.
 
 mod apply;
+pub mod compare;
 pub mod error;
 pub mod follower;
 pub mod hash;
+mod overlay;
 pub mod rebuild;
 pub mod replica;
 pub mod snapshot;
 mod tables;
 
+pub use compare::{Comparison, Difference, DifferenceKind, compare};
 pub use error::Error;
 pub use follower::{Pace, follow};
 pub use rebuild::{RebuildReport, TableReport, rebuild, table_reports};

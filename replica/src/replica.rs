@@ -6,16 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
 use revenant_log::{LogId, Record, Seq};
 use serde::Serialize;
 
-use crate::apply::{Change, change};
-use crate::error::Error;
+use crate::apply::changes;
+use crate::error::{Error, guarded};
 use crate::snapshot::Snapshot;
-use crate::tables::{
-    META, POSITION, Position, ROWS, Row, Stat, TABLES, decode, encode, prefix, row_key,
-};
+use crate::tables::{META, POSITION, Position, ROWS, Stat, TABLES, encode};
 
 /// Settings of a replica.
 #[derive(Clone, Debug)]
@@ -49,6 +47,7 @@ pub struct Replica {
     database: Database,
     log_id: LogId,
     applied: AtomicU64,
+    feed_high: AtomicU64,
     checkpoint: AtomicU64,
     /// Statistics as of the last commit; the writer's turn.
     stats: Mutex<BTreeMap<String, Stat>>,
@@ -68,15 +67,13 @@ impl Replica {
     ) -> Result<(Self, OpenReport), Error> {
         let path = path.into();
         let mut report = OpenReport::default();
-        let opened = Self::try_open(&path, log_id, config);
+        let opened = guarded(|| Self::try_open(&path, log_id, config));
         let replica = match opened {
             Ok(replica) => replica,
             Err(Error::Locked(path)) => return Err(Error::Locked(path)),
             Err(error) if path.exists() => {
                 let reason = describe(&error);
-                let aside = move_aside(&path)?;
-                tracing::warn!(path = %path.display(), aside = %aside.display(), reason,
-                    "the replica cannot be used: building it anew");
+                let aside = Self::move_aside(&path, &reason)?;
                 report.moved_aside = Some((aside, reason));
                 Self::try_open(&path, log_id, config)?
             }
@@ -87,45 +84,47 @@ impl Replica {
     }
 
     fn try_open(path: &Path, log_id: LogId, config: &ReplicaConfig) -> Result<Self, Error> {
-        let database = Database::builder()
+        let mut database = Database::builder()
             .set_cache_size(config.cache_bytes)
             .create(path)
             .map_err(|error| match error {
                 redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked(path.to_owned()),
                 other => Error::database("open")(other),
             })?;
-        let transaction = database.begin_write().map_err(Error::database("open"))?;
-        let position = {
-            let mut meta = transaction.open_table(META).map_err(Error::database("open"))?;
-            transaction.open_table(ROWS).map_err(Error::database("open"))?;
-            transaction.open_table(TABLES).map_err(Error::database("open"))?;
-            let stored = meta.get(POSITION).map_err(Error::database("open"))?;
-            let stored =
-                stored.map(|bytes| decode::<Position>("position", bytes.value())).transpose()?;
-            if stored.is_none() {
-                let position = Position { log_id, applied_seq: Seq::ZERO };
-                let bytes = encode(&position);
-                meta.insert(POSITION, bytes.as_slice()).map_err(Error::database("open"))?;
-            }
-            stored.unwrap_or(Position { log_id, applied_seq: Seq::ZERO })
-        };
-        transaction.commit().map_err(Error::database("open"))?;
-        if position.log_id != log_id {
-            return Err(Error::Damaged(format!("it belongs to log {}", position.log_id)));
+        check_pages(&mut database)?;
+        if is_new(&database)? {
+            create_tables(&database, log_id)?;
         }
+        let snapshot = Snapshot::new(database.begin_read().map_err(Error::database("read"))?)?;
+        if snapshot.log_id() != log_id {
+            return Err(Error::Damaged(format!("it belongs to log {}", snapshot.log_id())));
+        }
+        // What survived is checked once, so that a checkpoint of before a crash may be relied on.
+        snapshot.verify()?;
         let replica = Self {
             path: path.to_owned(),
             database,
             log_id,
-            applied: AtomicU64::new(position.applied_seq.0),
-            checkpoint: AtomicU64::new(0),
-            stats: Mutex::default(),
+            applied: AtomicU64::new(snapshot.seq().0),
+            feed_high: AtomicU64::new(snapshot.feed_high()),
+            checkpoint: AtomicU64::new(snapshot.seq().0),
+            stats: Mutex::new(snapshot.stats()?),
         };
-        // What survived is checked once, so that a checkpoint of before the crash may be relied on.
-        replica.snapshot()?.verify()?;
-        *replica.stats() = replica.snapshot()?.stats()?;
-        replica.checkpoint.store(position.applied_seq.0, Ordering::Release);
         Ok(replica)
+    }
+
+    /// Moves the file `path` out of the way, so that nothing of it is lost and the next open starts empty.
+    /// For a replica that failed while it was open: drop it, move its file aside, open, follow the log.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn move_aside(path: &Path, reason: &str) -> Result<PathBuf, Error> {
+        let aside = free_name(path);
+        let io = |source| Error::Io { action: "move aside", path: path.to_owned(), source };
+        std::fs::rename(path, &aside).map_err(io)?;
+        tracing::warn!(path = %path.display(), aside = %aside.display(), reason,
+            "the replica cannot be used: building it anew");
+        Ok(aside)
     }
 
     /// The file.
@@ -170,26 +169,27 @@ impl Replica {
         let start = records.partition_point(|record| record.seq <= applied);
         let Some(last) = records[start..].last() else { return Ok(applied) };
         assert!(last.ends_transaction, "half a transaction at seq {}", last.seq);
+        check_contiguous(applied, &records[start..])?;
+        guarded(|| self.write(&records[start..], last))
+    }
+
+    fn write(&self, records: &[Record], last: &Record) -> Result<Seq, Error> {
         let mut stats_now = self.stats();
         let mut stats = stats_now.clone();
         let mut transaction = self.database.begin_write().map_err(Error::database("write"))?;
         transaction.set_durability(Durability::None).map_err(Error::database("write"))?;
-        let mut expected = applied.next();
-        for record in &records[start..] {
-            if record.seq != expected {
-                return Err(Error::Gap { applied: expected.prev(), found: record.seq });
-            }
-            expected = expected.next();
-        }
-        write(&transaction, &records[start..], &mut stats)?;
-        let position = Position { log_id: self.log_id, applied_seq: last.seq };
-        {
-            let mut meta = transaction.open_table(META).map_err(Error::database("write"))?;
-            let bytes = encode(&position);
-            meta.insert(POSITION, bytes.as_slice()).map_err(Error::database("write"))?;
-        }
+        write_rows(&transaction, records, &mut stats)?;
+        let feed_high = records.iter().map(|record| record.feed_high).max().unwrap_or(0);
+        let position = Position {
+            log_id: self.log_id,
+            applied_seq: last.seq,
+            feed_high: feed_high.max(self.feed_high.load(Ordering::Acquire)),
+            time_us: last.time_us,
+        };
+        write_position(&transaction, &position)?;
         transaction.commit().map_err(Error::database("commit"))?;
         *stats_now = stats;
+        self.feed_high.store(position.feed_high, Ordering::Release);
         self.applied.store(last.seq.0, Ordering::Release);
         Ok(last.seq)
     }
@@ -200,16 +200,18 @@ impl Replica {
     /// # Errors
     /// [`Error::Database`]; [`Error::Damaged`] if what was read back does not add up.
     pub fn checkpoint(&self) -> Result<Seq, Error> {
-        let held = self.stats();
-        let mut transaction = self.database.begin_write().map_err(Error::database("write"))?;
-        transaction.set_durability(Durability::Immediate).map_err(Error::database("write"))?;
-        transaction.set_quick_repair(true);
-        transaction.commit().map_err(Error::database("commit"))?;
-        let snapshot = self.snapshot()?;
-        drop(held);
-        snapshot.verify()?;
-        self.checkpoint.fetch_max(snapshot.seq().0, Ordering::AcqRel);
-        Ok(snapshot.seq())
+        guarded(|| {
+            let held = self.stats();
+            let mut transaction = self.database.begin_write().map_err(Error::database("write"))?;
+            // After a crash redb then needs no walk through the whole file.
+            transaction.set_quick_repair(true);
+            transaction.commit().map_err(Error::database("commit"))?;
+            let snapshot = self.snapshot()?;
+            drop(held);
+            snapshot.verify()?;
+            self.checkpoint.fetch_max(snapshot.seq().0, Ordering::AcqRel);
+            Ok(snapshot.seq())
+        })
     }
 
     /// All rows as of now, held still. Any number may live at once.
@@ -222,94 +224,98 @@ impl Replica {
     }
 }
 
-fn write(
+/// Compares every page in use with its checksum. redb does so only when it repairs, and reading a damaged
+/// page can panic, even twice, which ends the process; a page that passes was written so.
+pub(crate) fn check_pages(database: &mut Database) -> Result<(), Error> {
+    let sound = database.check_integrity().map_err(Error::database("check"))?;
+    if !sound {
+        // redb then went back to the last commit that is whole; the log has the rest.
+        tracing::warn!("the replica's file needed repair");
+    }
+    Ok(())
+}
+
+/// Whether nothing was ever stored in the file.
+fn is_new(database: &Database) -> Result<bool, Error> {
+    let transaction = database.begin_read().map_err(Error::database("read"))?;
+    let mut tables = transaction.list_tables().map_err(Error::database("read"))?;
+    Ok(tables.next().is_none())
+}
+
+fn create_tables(database: &Database, log_id: LogId) -> Result<(), Error> {
+    let mut transaction = database.begin_write().map_err(Error::database("create"))?;
+    transaction.set_quick_repair(true);
+    transaction.open_table(ROWS).map_err(Error::database("create"))?;
+    transaction.open_table(TABLES).map_err(Error::database("create"))?;
+    write_position(&transaction, &Position::start(log_id))?;
+    transaction.commit().map_err(Error::database("create"))
+}
+
+fn check_contiguous(mut applied: Seq, records: &[Record]) -> Result<(), Error> {
+    for record in records {
+        if record.seq != applied.next() {
+            return Err(Error::Gap { applied, found: record.seq });
+        }
+        applied = record.seq;
+    }
+    Ok(())
+}
+
+fn write_rows(
     transaction: &WriteTransaction,
     records: &[Record],
     stats: &mut BTreeMap<String, Stat>,
 ) -> Result<(), Error> {
     let mut rows = transaction.open_table(ROWS).map_err(Error::database("write"))?;
-    let mut tables = transaction.open_table(TABLES).map_err(Error::database("write"))?;
     let mut touched = BTreeMap::new();
-    for record in records {
-        let event = &record.event;
-        let key = row_key(&event.table, &event.key);
+    for (key, change) in changes(records) {
         let stat = touched
-            .entry(&*event.table)
-            .or_insert_with(|| stats.get(&*event.table).copied().unwrap_or_default());
-        let next = match change(event) {
-            Change::Keep => continue,
-            Change::Put(row) => Some(encode(&row)),
-            Change::Remove => None,
-        };
-        let old = match &next {
+            .entry(change.table)
+            .or_insert_with(|| stats.get(change.table).copied().unwrap_or_default());
+        let old = match &change.value {
             Some(value) => rows.insert(key.as_slice(), value.as_slice()),
             None => rows.remove(key.as_slice()),
         };
         if let Some(old) = old.map_err(Error::database("write"))? {
-            stat.toggle(&key, old.value());
-            stat.rows = stat
-                .rows
-                .checked_sub(1)
-                .ok_or_else(|| Error::Damaged(format!("table {} counts too few", event.table)))?;
+            stat.toggle(old.value())?;
+            let few = || Error::Damaged(format!("table {} counts too few rows", change.table));
+            stat.rows = stat.rows.checked_sub(1).ok_or_else(few)?;
         }
-        if let Some(value) = &next {
-            stat.toggle(&key, value);
+        if let Some(value) = &change.value {
+            stat.toggle(value)?;
             stat.rows += 1;
         }
     }
+    let mut tables = transaction.open_table(TABLES).map_err(Error::database("write"))?;
     for (table, stat) in touched {
-        let bytes = encode(&stat);
+        let bytes = encode(table.as_bytes(), &stat);
         tables.insert(table, bytes.as_slice()).map_err(Error::database("write"))?;
         stats.insert(table.to_owned(), stat);
     }
     Ok(())
 }
 
-/// Moves a file that cannot be used out of the way, so that nothing of it is lost.
-fn move_aside(path: &Path) -> Result<PathBuf, Error> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut aside = path.with_file_name(format!("{name}.aside-{seconds}"));
-    let mut attempt = 1;
-    while aside.exists() {
-        aside = path.with_file_name(format!("{name}.aside-{seconds}-{attempt}"));
-        attempt += 1;
-    }
-    let io = |source| Error::Io { action: "move aside", path: path.to_owned(), source };
-    std::fs::rename(path, &aside).map_err(io)?;
-    Ok(aside)
+fn write_position(transaction: &WriteTransaction, position: &Position) -> Result<(), Error> {
+    let mut meta = transaction.open_table(META).map_err(Error::database("write"))?;
+    let bytes = encode(POSITION.as_bytes(), position);
+    meta.insert(POSITION, bytes.as_slice()).map_err(Error::database("write"))?;
+    Ok(())
 }
 
+/// A name beside `path` that no file has.
+fn free_name(path: &Path) -> PathBuf {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let first = path.with_file_name(format!("{name}.aside-{seconds}"));
+    let others = (1..).map(|n| path.with_file_name(format!("{name}.aside-{seconds}-{n}")));
+    let mut names = std::iter::once(first).chain(others);
+    names.find(|name| !name.exists()).expect("names do not run out")
+}
+
+/// The error with its cause.
 fn describe(error: &Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
-}
-
-/// Rows of `table` after `after` in a table of rows, in key order.
-pub(crate) fn rows_after<T: ReadableTable<&'static [u8], &'static [u8]>>(
-    rows: &T,
-    table: &str,
-    after: Option<&revenant_log::Key>,
-    mut take: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
-) -> Result<(), Error> {
-    use std::ops::Bound;
-    let prefix = prefix(table);
-    let start = match after {
-        Some(key) => Bound::Excluded(row_key(table, key)),
-        None => Bound::Included(prefix.clone()),
-    };
-    let range = (start.as_ref().map(Vec::as_slice), Bound::Unbounded);
-    for entry in rows.range::<&[u8]>(range).map_err(Error::database("read"))? {
-        let (key, value) = entry.map_err(Error::database("read"))?;
-        if !key.value().starts_with(&prefix) || !take(key.value(), value.value())? {
-            break;
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn decode_row(bytes: &[u8]) -> Result<Row, Error> {
-    decode("row", bytes)
 }

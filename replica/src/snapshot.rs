@@ -1,15 +1,20 @@
 //! `Snapshot`: all rows as of one seq, in pages. A read transaction: it holds still and holds nobody up.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::Path;
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
 use revenant_log::{Key, LogId, Seq};
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::error::{Error, guarded};
 use crate::hash::TableHash;
-use crate::replica::{decode_row, rows_after};
-use crate::tables::{META, POSITION, Position, ROWS, Row, Stat, TABLES, decode, row_key};
+use crate::overlay::Overlay;
+use crate::replica::check_pages;
+use crate::tables::{
+    META, POSITION, Position, ROWS, Row, Stat, TABLES, check, decode, prefix, row_key,
+};
 
 /// A table's figures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,18 +32,40 @@ pub struct Snapshot {
     position: Position,
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     tables: ReadOnlyTable<&'static str, &'static [u8]>,
+    /// The database, if nobody else holds it open.
+    _owner: Option<Database>,
 }
 
 impl Snapshot {
+    /// The rows in the file `path` as of its last checkpoint, also when its process was killed. The file stays
+    /// as it is, whatever is found; verified on return.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if a process has it; [`Error::Database`], [`Error::Damaged`], [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        guarded(|| {
+            let overlay = Overlay::open(path)?;
+            let mut database = Database::builder()
+                .create_with_backend(overlay)
+                .map_err(Error::database("open"))?;
+            check_pages(&mut database)?;
+            let transaction = database.begin_read().map_err(Error::database("read"))?;
+            let snapshot = Self { _owner: Some(database), ..Self::new(transaction)? };
+            snapshot.verify()?;
+            Ok(snapshot)
+        })
+    }
+
     pub(crate) fn new(transaction: ReadTransaction) -> Result<Self, Error> {
         let read = "read";
         let meta = transaction.open_table(META).map_err(Error::database(read))?;
         let position = meta.get(POSITION).map_err(Error::database(read))?;
         let position = position.ok_or_else(|| Error::Damaged("it has no position".into()))?;
         Ok(Self {
-            position: decode("position", position.value())?,
+            position: decode("position", POSITION.as_bytes(), position.value())?,
             rows: transaction.open_table(ROWS).map_err(Error::database(read))?,
             tables: transaction.open_table(TABLES).map_err(Error::database(read))?,
+            _owner: None,
         })
     }
 
@@ -54,11 +81,26 @@ impl Snapshot {
         self.position.log_id
     }
 
+    /// Highest versionstamp of the source's feed that the rows may contain; every one below it that the
+    /// log knew of at this seq is in.
+    #[must_use]
+    pub fn feed_high(&self) -> u64 {
+        self.position.feed_high
+    }
+
+    /// When the source committed the last change in it, microseconds since 1970; 0 before the first.
+    #[must_use]
+    pub fn time_us(&self) -> i64 {
+        self.position.time_us
+    }
+
     pub(crate) fn stats(&self) -> Result<BTreeMap<String, Stat>, Error> {
         let mut stats = BTreeMap::new();
         for entry in self.tables.iter().map_err(Error::database("read"))? {
             let (name, bytes) = entry.map_err(Error::database("read"))?;
-            stats.insert(name.value().to_owned(), decode("table", bytes.value())?);
+            let name = name.value();
+            let stat = decode("table", name.as_bytes(), bytes.value())?;
+            stats.insert(name.to_owned(), stat);
         }
         Ok(stats)
     }
@@ -92,12 +134,12 @@ impl Snapshot {
     ) -> Result<Vec<Row>, Error> {
         let mut page = Vec::new();
         let mut left = max_bytes;
-        rows_after(&self.rows, table, after, |_, value| {
+        rows_after(&self.rows, table, after, |key, value| {
             if page.len() >= max_rows || (value.len() > left && !page.is_empty()) {
                 return Ok(false);
             }
             left = left.saturating_sub(value.len());
-            page.push(decode_row(value)?);
+            page.push(decode("row", key, value)?);
             Ok(true)
         })?;
         Ok(page)
@@ -109,8 +151,10 @@ impl Snapshot {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn get(&self, table: &str, key: &Key) -> Result<Option<Row>, Error> {
         let key = row_key(table, key);
-        let value = self.rows.get(key.as_slice()).map_err(Error::database("read"))?;
-        value.map(|value| decode_row(value.value())).transpose()
+        guarded(|| {
+            let value = self.rows.get(key.as_slice()).map_err(Error::database("read"))?;
+            value.map(|value| decode("row", &key, value.value())).transpose()
+        })
     }
 
     /// The table's hash as upstream defines it. Reads every row.
@@ -119,8 +163,8 @@ impl Snapshot {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn hash(&self, table: &str) -> Result<String, Error> {
         let mut hash = TableHash::default();
-        rows_after(&self.rows, table, None, |_, value| {
-            let row = decode_row(value)?;
+        rows_after(&self.rows, table, None, |key, value| {
+            let row: Row = decode("row", key, value)?;
             hash.add(&row.key, &row.body);
             Ok(true)
         })?;
@@ -137,7 +181,8 @@ impl Snapshot {
         for (name, stat) in &kept {
             let mut found = Stat::default();
             rows_after(&self.rows, name, None, |key, value| {
-                found.toggle(key, value);
+                check("row", key, value)?;
+                found.toggle(value)?;
                 found.rows += 1;
                 Ok(true)
             })?;
@@ -155,4 +200,28 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+/// Gives `take` the rows of `table` after the key `after`, in key order, until it says that it has enough.
+fn rows_after<T: ReadableTable<&'static [u8], &'static [u8]>>(
+    rows: &T,
+    table: &str,
+    after: Option<&Key>,
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let prefix = prefix(table);
+    let start = match after {
+        Some(key) => Bound::Excluded(row_key(table, key)),
+        None => Bound::Included(prefix.clone()),
+    };
+    let range = (start.as_ref().map(Vec::as_slice), Bound::Unbounded);
+    guarded(|| {
+        for entry in rows.range::<&[u8]>(range).map_err(Error::database("read"))? {
+            let (key, value) = entry.map_err(Error::database("read"))?;
+            if !key.value().starts_with(&prefix) || !take(key.value(), value.value())? {
+                break;
+            }
+        }
+        Ok(())
+    })
 }

@@ -1,4 +1,8 @@
 //! Every redb table: bytes of key and value. Nothing else reads or writes them.
+//!
+//! Every value is [`LAYOUT`], the first [`HASH_BYTES`] of BLAKE3 over its key and body, and the body in
+//! postcard. redb opens after a crash without looking at its checksums (that is what makes it fast), so
+//! each value proves itself whenever it is read.
 
 use redb::TableDefinition;
 use revenant_log::{Key, LogId, Seq, SourcePos, Value, encode_key, encode_value};
@@ -18,15 +22,29 @@ pub(crate) const POSITION: &str = "position";
 /// The layout of all tables; another one is moved aside and built anew.
 const LAYOUT: u8 = 1;
 
-/// Where in which log the rows stand; changes in the commit that changes the rows.
+/// Bytes of the hash in front of every value.
+const HASH_BYTES: usize = 16;
+
+/// Where the rows stand in which log and in its source; changes in the commit that changes the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
     pub(crate) log_id: LogId,
     pub(crate) applied_seq: Seq,
+    /// Highest versionstamp of the source's feed that any applied record carries.
+    pub(crate) feed_high: u64,
+    /// When the source committed the last applied record, microseconds since 1970.
+    pub(crate) time_us: i64,
 }
 
-/// A row as stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+impl Position {
+    /// Before the first record of `log_id`.
+    pub(crate) fn start(log_id: LogId) -> Self {
+        Self { log_id, applied_seq: Seq::ZERO, feed_high: 0, time_us: 0 }
+    }
+}
+
+/// A row.
+#[derive(Clone, Debug, Deserialize)]
 pub struct Row {
     /// Its key within the table.
     pub key: Key,
@@ -38,21 +56,31 @@ pub struct Row {
     pub body: Value,
 }
 
+/// A [`Row`] on its way into the file: the same fields in the same order.
+#[derive(Serialize)]
+pub(crate) struct StoredRow<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) version: Option<u64>,
+    pub(crate) source: SourcePos,
+    pub(crate) body: &'a Value,
+}
+
 /// Order-independent figures of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stat {
     pub(crate) rows: u64,
-    /// XOR over all rows of the first 16 bytes of BLAKE3 of key and value as stored.
+    /// XOR over the hashes of all rows.
     pub(crate) signature: u128,
 }
 
 impl Stat {
-    pub(crate) fn toggle(&mut self, key: &[u8], value: &[u8]) {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(key).update(value);
-        let hash = hasher.finalize();
-        let half = hash.as_bytes()[..16].try_into().expect("16 of 32 bytes");
-        self.signature ^= u128::from_le_bytes(half);
+    /// Takes a row in, or out again.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if `value` has no hash.
+    pub(crate) fn toggle(&mut self, value: &[u8]) -> Result<(), Error> {
+        self.signature ^= u128::from_le_bytes(split("row", value)?.0);
+        Ok(())
     }
 }
 
@@ -69,18 +97,57 @@ pub(crate) fn row_key(table: &str, key: &Key) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![LAYOUT]).expect("memory takes any bytes")
+/// The bytes of `value`, which is to stand under `key`.
+pub(crate) fn encode<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
+    let mut start = vec![0; 1 + HASH_BYTES];
+    start[0] = LAYOUT;
+    let mut bytes = postcard::to_extend(value, start).expect("memory takes any bytes");
+    let hash = hash(key, &bytes[1 + HASH_BYTES..]);
+    bytes[1..=HASH_BYTES].copy_from_slice(&hash);
+    bytes
 }
 
-pub(crate) fn decode<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T, Error> {
-    match bytes.split_first() {
-        Some((&LAYOUT, body)) => match postcard::take_from_bytes(body) {
-            Ok((value, [])) => Ok(value),
-            Ok(_) => Err(Error::Damaged(format!("{what}: bytes left over"))),
-            Err(error) => Err(Error::Damaged(format!("{what}: {error}"))),
-        },
-        Some((layout, _)) => Err(Error::Damaged(format!("{what}: layout {layout}"))),
-        None => Err(Error::Damaged(format!("{what}: no bytes"))),
+/// The value in `bytes`, which were found under `key`.
+///
+/// # Errors
+/// [`Error::Damaged`] if they are not what was stored there.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(
+    what: &str,
+    key: &[u8],
+    bytes: &'a [u8],
+) -> Result<T, Error> {
+    match postcard::take_from_bytes(check(what, key, bytes)?) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(Error::Damaged(format!("{what}: bytes left over"))),
+        Err(error) => Err(Error::Damaged(format!("{what}: {error}"))),
     }
+}
+
+/// The body in `bytes`, if they are what was stored under `key`.
+///
+/// # Errors
+/// [`Error::Damaged`] if not.
+pub(crate) fn check<'a>(what: &str, key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Error> {
+    let (stored, body) = split(what, bytes)?;
+    if stored != hash(key, body) {
+        return Err(Error::Damaged(format!("{what}: its hash does not match")));
+    }
+    Ok(body)
+}
+
+/// The hash and the body.
+fn split<'a>(what: &str, bytes: &'a [u8]) -> Result<([u8; HASH_BYTES], &'a [u8]), Error> {
+    let Some((&layout, rest)) = bytes.split_first() else {
+        return Err(Error::Damaged(format!("{what}: no bytes")));
+    };
+    if layout != LAYOUT {
+        return Err(Error::Damaged(format!("{what}: layout {layout}, this build has {LAYOUT}")));
+    }
+    let short = || Error::Damaged(format!("{what}: cut short"));
+    rest.split_first_chunk().map(|(hash, body)| (*hash, body)).ok_or_else(short)
+}
+
+fn hash(key: &[u8], body: &[u8]) -> [u8; HASH_BYTES] {
+    let hash = blake3::Hasher::new().update(key).update(body).finalize();
+    hash.as_bytes()[..HASH_BYTES].try_into().expect("a BLAKE3 hash is longer")
 }

@@ -1,0 +1,150 @@
+//! The follower keeps up, and says why when it cannot.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use revenant_log::{
+    ErrorKind, Event, EventLog, Key, Log, LogConfig, Op, Seq, SourcePos, Transaction, Value,
+    Witnesses,
+};
+use revenant_replica::{Error, Pace, Replica, ReplicaConfig, follow};
+
+use crate::model::{Stream, records, rows, stream};
+
+fn open_log(dir: &Path) -> Log {
+    let config = LogConfig { segment_bytes: 64 << 10, frame_bytes: 2 << 10, ..LogConfig::new(dir) };
+    Log::open(config, Witnesses::none()).unwrap().0
+}
+
+fn open_replica(path: &Path, log: &Log) -> Arc<Replica> {
+    Arc::new(Replica::open(path, log.id(), &ReplicaConfig::default()).unwrap().0)
+}
+
+/// Runs a follower while `work` runs, and stops it then.
+async fn followed(
+    replica: &Arc<Replica>,
+    log: &Log,
+    work: impl AsyncFnOnce(),
+) -> Result<(), Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let log: Arc<dyn EventLog> = Arc::new(log.clone());
+    let (replica, stopped) = (Arc::clone(replica), Arc::clone(&stop));
+    let follower =
+        std::thread::spawn(move || follow(&replica, &log, Pace::default(), &stopped, |_| {}));
+    work().await;
+    stop.store(true, Ordering::Release);
+    follower.join().unwrap()
+}
+
+async fn caught_up(replica: &Replica, log: &Log) {
+    while replica.applied_seq() < log.durable_seq() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+async fn append(log: &Log, stream: &Stream) {
+    for transactions in stream.transactions.chunks(7) {
+        log.append(transactions.to_vec(), None).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_taken_while_rows_change_equal_the_model_at_their_seq() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(&dir.path().join("log"));
+    let replica = open_replica(&dir.path().join("replica"), &log);
+    let stream = Arc::new(stream(11, 600));
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = [1, 3, 50]
+        .into_iter()
+        .map(|page| {
+            let (replica, log) = (Arc::clone(&replica), log.clone());
+            let (stream, done) = (Arc::clone(&stream), Arc::clone(&done));
+            std::thread::spawn(move || {
+                let mut between = 0;
+                while !done.load(Ordering::Acquire) {
+                    let snapshot = replica.snapshot().unwrap();
+                    let seq = snapshot.seq();
+                    assert_eq!(Some(&rows(&snapshot, page)), stream.rows.get(&seq), "seq {seq}");
+                    between += usize::from(seq > Seq::ZERO && seq < log.durable_seq());
+                }
+                between
+            })
+        })
+        .collect();
+    followed(&replica, &log, async || {
+        append(&log, &stream).await;
+        caught_up(&replica, &log).await;
+    })
+    .await
+    .unwrap();
+    done.store(true, Ordering::Release);
+    let between: usize = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+    assert_eq!(replica.checkpoint_seq(), log.durable_seq());
+    assert!(between > 0, "no snapshot was taken while rows changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_larger_than_a_batch_is_applied_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig::new(dir.path().join("log"));
+    let (log, _) = Log::open(config, Witnesses::none()).unwrap();
+    let replica = open_replica(&dir.path().join("replica"), &log);
+    let event = |n: i64| Event {
+        op: Op::Create,
+        table: "blob".into(),
+        key: Key::Int(n),
+        version: None,
+        body: Some(Value::Bytes(vec![7; 512 << 10])),
+        before: None,
+        source: SourcePos { versionstamp: 5, ordinal: 0 },
+        stale: false,
+    };
+    let transaction =
+        Transaction { time_us: 3, feed_high: 5, events: (0..40).map(event).collect() };
+    followed(&replica, &log, async || {
+        log.append(vec![transaction], None).await.unwrap();
+        caught_up(&replica, &log).await;
+    })
+    .await
+    .unwrap();
+    let snapshot = replica.snapshot().unwrap();
+    assert_eq!((snapshot.seq(), snapshot.feed_high(), snapshot.time_us()), (Seq(40), 5, 3));
+    assert_eq!(snapshot.tables().unwrap()[0].rows, 40);
+    let page = snapshot.page("blob", None, 100, 1 << 20).unwrap();
+    assert_eq!(page.len(), 1, "two rows are more than 1 MiB as stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lacks_what_the_replica_needs_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(&dir.path().join("log"));
+    append(&log, &stream(2, 2_000)).await;
+    let first = loop {
+        let first = log.trim(log.durable_seq()).await.unwrap().first_seq;
+        if first > Seq::FIRST.0 {
+            break Seq(first); // a full segment is sealed, off the path of appends
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let replica = open_replica(&dir.path().join("replica"), &log);
+    let error = followed(&replica, &log, async || {}).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Restore);
+    assert!(error.to_string().contains("clone the tables again"), "{error}");
+    assert!(matches!(error, Error::Trimmed { applied: Seq(0), first: f } if f == first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_ahead_of_its_log_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(&dir.path().join("log"));
+    let replica = open_replica(&dir.path().join("replica"), &log);
+    replica.apply(&records(&stream(2, 5).transactions, Seq::FIRST)).unwrap();
+    let error = followed(&replica, &log, async || {}).await.unwrap_err();
+    assert!(matches!(error, Error::Ahead { last: Seq(0), .. }), "{error}");
+    let path = replica.path().to_owned();
+    drop(replica);
+    Replica::move_aside(&path, &error.to_string()).unwrap();
+    assert_eq!(open_replica(&path, &log).applied_seq(), Seq::ZERO);
+}
