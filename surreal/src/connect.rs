@@ -1,0 +1,210 @@
+//! A connection to SurrealDB: over the network, or embedded. Every statement's own error is an error.
+
+use std::time::Duration;
+
+use revenant_log::Value;
+use surrealdb::Surreal;
+use surrealdb::engine::any::{self, Any};
+use surrealdb::opt::auth::Root;
+use surrealdb::types as sdk;
+
+use crate::convert::{from_sdk, to_sdk};
+
+/// Where the database is, and who we are there.
+#[derive(Clone)]
+pub struct Target {
+    /// `ws://`, `wss://`, `http://` or `https://` (read as the former two), `mem://`, `surrealkv://PATH`.
+    pub url: String,
+    /// Root user; unused by an embedded database.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Database.
+    pub database: String,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{} as {}", self.url, self.namespace, self.database, self.user)
+    }
+}
+
+/// Why the database did not do as it was told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DbError {
+    /// It cannot be reached, or is busy: the same may succeed later.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// Two transactions met: run it again.
+    #[error("transaction conflict: {0}")]
+    Conflict(String),
+    /// It was reached, and says no.
+    #[error("the database refuses: {0}")]
+    Refused(String),
+}
+
+/// How long a statement may take before the connection is taken for dead.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A signed-in connection. Cheap to clone; reconnects by itself.
+#[derive(Clone)]
+pub struct Db {
+    client: Surreal<Any>,
+}
+
+impl Db {
+    /// Connects, signs in and selects namespace and database, which an embedded database gets defined.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] if nobody answers; [`DbError::Refused`] for a bad address or password.
+    pub async fn connect(target: &Target) -> Result<Self, DbError> {
+        let url = address(&target.url);
+        let connecting = async {
+            let client = any::connect(url.as_str()).await.map_err(classify)?;
+            let embedded = !url.starts_with("ws");
+            if !embedded {
+                let (username, password) = (target.user.clone(), target.password.clone());
+                client.signin(Root { username, password }).await.map_err(classify)?;
+            }
+            let db = Self { client };
+            if embedded {
+                db.define(target).await?;
+            }
+            let used = db.client.use_ns(&target.namespace).use_db(&target.database);
+            used.await.map_err(classify)?;
+            Ok(db)
+        };
+        match tokio::time::timeout(STATEMENT_TIMEOUT, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(DbError::Unavailable(format!("{url} does not answer"))),
+        }
+    }
+
+    async fn define(&self, target: &Target) -> Result<(), DbError> {
+        let (namespace, database) = (quote(&target.namespace), quote(&target.database));
+        self.run(
+            &format!(
+                "DEFINE NAMESPACE IF NOT EXISTS {namespace}; USE NS {namespace}; \
+                 DEFINE DATABASE IF NOT EXISTS {database}"
+            ),
+            [],
+        )
+        .await
+        .map(|_| ())
+    }
+
+    /// Runs `statements` with `params` bound, and returns the result of each. One that fails fails all.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub async fn run<const N: usize>(
+        &self,
+        statements: &str,
+        params: [(&str, Value); N],
+    ) -> Result<Vec<Value>, DbError> {
+        let mut variables = sdk::Object::new();
+        for (name, value) in params {
+            let value = to_sdk(&value).map_err(|error| DbError::Refused(error.to_string()))?;
+            variables.insert(name.to_owned(), value);
+        }
+        self.run_with(statements, variables).await
+    }
+
+    /// [`Db::run`] with parameters that are SurrealDB's already.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub async fn run_with(
+        &self,
+        statements: &str,
+        params: sdk::Object,
+    ) -> Result<Vec<Value>, DbError> {
+        let query = self.client.query(statements).bind(params);
+        let answered = match tokio::time::timeout(STATEMENT_TIMEOUT, query).await {
+            Ok(answered) => answered.map_err(classify)?,
+            Err(_) => return Err(DbError::Unavailable("no answer in 30 s".into())),
+        };
+        let mut results = answered;
+        let mut errors: Vec<_> = results.take_errors().into_iter().collect();
+        errors.sort_by_key(|(index, _)| *index);
+        if !errors.is_empty() {
+            return Err(worst(errors.into_iter().map(|(_, error)| classify(error))));
+        }
+        (0..results.num_statements())
+            .map(|index| {
+                let value: sdk::Value = results.take(index).map_err(classify)?;
+                from_sdk(value).map_err(|error| DbError::Refused(error.to_string()))
+            })
+            .collect()
+    }
+
+    /// The client itself, for what `run` does not cover.
+    #[must_use]
+    pub fn client(&self) -> &Surreal<Any> {
+        &self.client
+    }
+}
+
+/// `http` is read as the WebSocket of the same server.
+fn address(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    let url = url.strip_suffix("/rpc").unwrap_or(url);
+    for (from, to) in [("http://", "ws://"), ("https://", "wss://")] {
+        if let Some(rest) = url.strip_prefix(from) {
+            return format!("{to}{rest}");
+        }
+    }
+    if url == "mem:" { "mem://".to_owned() } else { url.to_owned() }
+}
+
+/// An error of the transaction as a whole says less than the statement that caused it.
+fn worst(errors: impl Iterator<Item = DbError>) -> DbError {
+    let mut worst: Option<DbError> = None;
+    for error in errors {
+        let vague = matches!(&error, DbError::Refused(text) if text.contains("failed transaction")
+            || text.contains("cancelled transaction") || text.contains("not executed"));
+        match &worst {
+            Some(DbError::Conflict(_) | DbError::Unavailable(_)) => {}
+            Some(_) if vague => {}
+            Some(DbError::Refused(text))
+                if !text.contains("not executed")
+                    && !matches!(error, DbError::Conflict(_) | DbError::Unavailable(_)) => {}
+            _ => worst = Some(error),
+        }
+    }
+    worst.unwrap_or_else(|| DbError::Unavailable("no answer".into()))
+}
+
+pub(crate) fn classify(error: surrealdb::Error) -> DbError {
+    let text = error.to_string();
+    let lower = text.to_ascii_lowercase();
+    let any = |needles: &[&str]| needles.iter().any(|needle| lower.contains(needle));
+    if any(&["conflict", "retry the transaction", "transaction can be retried", "resource busy"]) {
+        DbError::Conflict(text)
+    } else if any(&[
+        "connection",
+        "websocket",
+        "timed out",
+        "timeout",
+        "channel",
+        "io error",
+        "uninitialised",
+        "disconnected",
+        "broken pipe",
+        "shutting down",
+        "connect",
+    ]) {
+        DbError::Unavailable(text)
+    } else {
+        DbError::Refused(text)
+    }
+}
+
+/// `name` as SurrealQL writes it, quoted always.
+#[must_use]
+pub fn quote(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
