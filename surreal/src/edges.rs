@@ -228,7 +228,7 @@ impl EdgeSink for Edges {
         let mut params = Params::default();
         params.set("q", &query_id(view))?;
         let statement = format!(
-            "SELECT id, out, version, parent, parent_rel FROM (SELECT VALUE ->{} FROM ONLY $q)",
+            "LET $edges = $q->{}; SELECT id, out, version, parent, parent_rel FROM $edges",
             quote(table)
         );
         let rows = match self.run(&statement, params.0).await {
@@ -237,7 +237,7 @@ impl EdgeSink for Edges {
             }
             other => other?,
         };
-        let Some(Value::Array(rows)) = rows.first() else { return Ok(Vec::new()) };
+        let Some(Value::Array(rows)) = rows.last() else { return Ok(Vec::new()) };
         rows.iter().map(read_edge).collect()
     }
 

@@ -20,10 +20,24 @@ pub(crate) fn undo(after: &Value, patch: &[Value]) -> Option<Value> {
             "add" => insert(parent, last, operation.field("value")?.clone())?,
             "replace" => *child(parent, last)? = operation.field("value")?.clone(),
             "remove" => remove(parent, last)?,
-            _ => return None, // `change` is a text diff, left to a source that sends whole images
+            "change" => {
+                let Value::String(diff) = operation.field("value")? else { return None };
+                let text = child(parent, last)?;
+                *text = Value::String(undo_text(text, diff)?);
+            }
+            _ => return None,
         }
     }
     Some(image)
+}
+
+/// Applies a text diff in the form of Google's diff-match-patch, all of it or nothing.
+fn undo_text(text: &Value, diff: &str) -> Option<String> {
+    let Value::String(text) = text else { return None };
+    let dmp = dmp::new();
+    let patches = dmp.patch_from_text(diff.to_owned()).ok()?;
+    let (chars, applied) = dmp.patch_apply(&patches, text).ok()?;
+    applied.iter().all(|applied| *applied).then(|| chars.into_iter().collect())
 }
 
 fn child<'a>(value: &'a mut Value, step: &str) -> Option<&'a mut Value> {
