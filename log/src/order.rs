@@ -462,7 +462,7 @@ fn encode_geometry(geometry: &Geometry, to: &mut Vec<u8>) {
         }
         Geometry::Polygon(v) => {
             to.push(3);
-            encode_all(v, to, encode_line);
+            encode_all(v, to, |v, to| encode_line(v, to));
         }
         Geometry::MultiPoint(v) => {
             to.push(4);
@@ -470,11 +470,11 @@ fn encode_geometry(geometry: &Geometry, to: &mut Vec<u8>) {
         }
         Geometry::MultiLine(v) => {
             to.push(5);
-            encode_all(v, to, encode_line);
+            encode_all(v, to, |v, to| encode_line(v, to));
         }
         Geometry::MultiPolygon(v) => {
             to.push(6);
-            encode_all(v, to, |v, to| encode_all(v, to, encode_line));
+            encode_all(v, to, |v, to| encode_all(v, to, |v, to| encode_line(v, to)));
         }
         Geometry::Collection(v) => {
             to.push(7);
@@ -483,7 +483,7 @@ fn encode_geometry(geometry: &Geometry, to: &mut Vec<u8>) {
     }
 }
 
-fn encode_line(line: &Vec<Point>, to: &mut Vec<u8>) {
+fn encode_line(line: &[Point], to: &mut Vec<u8>) {
     encode_all(line, to, encode_point);
 }
 
