@@ -1,9 +1,10 @@
-# The binary is built on the host (`just image`), statically linked, and staged in `image/`.
+# The binary is built on the host, statically linked, and staged in `image/`:
+#   cargo build -p revenant && mkdir -p image/app/data && cp target/*/debug/revenant image/
+#   docker build --target revenant -t revenant:local .
 # Nothing else is in the final image: no shell, no libc, no package manager.
 FROM scratch AS revenant
 COPY --chown=65532:65532 image/app/ /app/
 COPY image/revenant /revenant
-COPY image/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 WORKDIR /app
 USER 65532:65532
 VOLUME ["/app/data"]

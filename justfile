@@ -22,14 +22,6 @@ test *ARGS:
 demo *ARGS:
     cargo run -- demo --data testdata/etcd-history.jsonl.zst --writers 16 {{ARGS}}
 
-# Durable appends, write-to-edge and demo throughput, next to this machine's floor.
-bench *ARGS:
-    cargo run -- bench {{ARGS}}
-
-# Stage the static binary and build the images.
-image:
-    cargo run -- image
-
-# The compose stack with an embedded database image, wherever a Docker engine answers.
-compose-test *ARGS:
-    cargo run -- compose-test {{ARGS}}
+# Durable appends at 1 and 64 callers, next to the raw floor of the same run.
+bench-log:
+    cargo bench -p revenant-log --bench append
