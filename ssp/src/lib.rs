@@ -41,6 +41,7 @@ mod load;
 mod maintained;
 mod outbox;
 mod plan;
+mod query;
 mod registration;
 mod rerun;
 mod scheduler;

@@ -2,6 +2,7 @@
 
 use revenant_log::value::Object;
 
+use crate::query::parse;
 use crate::rerun::Triggers;
 
 /// A query that the engine can maintain.
@@ -29,8 +30,9 @@ pub(crate) enum Plan {
 /// Decides for a query.
 ///
 /// # Errors
-/// SurrealDB's message, when the query is none.
+/// SurrealDB's message, when the query is none, or why it is refused.
 pub(crate) fn plan(surql: &str, _params: &Object) -> Result<Plan, String> {
+    parse::check(surql)?;
     let timed = surql.contains("time::") || surql.contains("rand");
     let triggers = Triggers { tables: None, timed };
     Ok(Plan::Requery { triggers, reason: "no engine takes it".into() })

@@ -22,6 +22,17 @@ async fn an_invalid_query_gets_surrealdbs_message_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn a_query_that_would_write_is_refused_before_it_reaches_the_database() {
+    let rig = Rig::ready().await;
+    for surql in ["DELETE t", "SELECT * FROM t); DELETE t; (SELECT 1", "SELECT (DELETE t) FROM t"] {
+        let (status, _) = rig.post("/view/register", &registration("bad", surql, 1)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{surql}");
+    }
+    assert!(rig.oracle.runs.lock().unwrap().is_empty());
+    assert!(rig.sink.stored().rows.is_empty());
+}
+
+#[tokio::test]
 async fn a_malformed_request_is_refused_by_field() {
     let rig = Rig::ready().await;
     let mut body = registration("v", "SELECT * FROM t", 1);

@@ -204,9 +204,6 @@ impl Requery for Oracle {
         if let Some(message) = &*self.invalid.lock().unwrap() {
             return Err(RequeryError::Invalid(message.clone()));
         }
-        if query.surql.contains("FORM") {
-            return Err(RequeryError::Invalid("Parse error: Unexpected token `FORM`".into()));
-        }
         if let Some(members) = &*self.members.lock().unwrap() {
             return Ok(members.clone());
         }

@@ -1,0 +1,3 @@
+//! Queries: what of SurrealQL is accepted.
+
+pub(crate) mod parse;
