@@ -1,6 +1,6 @@
 //! Edges: what a live query's result looks like in SurrealDB, and `EdgeSink`, the door through which
 //! they are written. It knows no SurrealDB client; the outbox that fills batches is in
-//! [`crate::outbox`].
+//! `outbox`.
 
 use async_trait::async_trait;
 use revenant_log::value::{Datetime, Duration, Object};

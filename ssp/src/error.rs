@@ -1,4 +1,4 @@
-//! `Error`: why the service could not start or go on. What a request gets is in [`crate::http`].
+//! `Error`: why the service could not start or go on. What a request gets is in `http`.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! `Requery`: asking SurrealDB itself for a view's members, for the few queries that the engine cannot
-//! maintain. When to ask is decided in [`crate::rerun`].
+//! maintain. When to ask is decided in `rerun`.
 
 use async_trait::async_trait;
 use revenant_log::RecordId;
