@@ -66,7 +66,7 @@ pub enum Error {
     Sink(#[from] SinkError),
 }
 
-/// What the caller must do about an [`Error`].
+/// What the caller must do about an [`enum@Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Fix the configuration.
