@@ -1,0 +1,118 @@
+//! What a demo prints: a line of JSON for machines, a short account for people.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::check::Verdict;
+use super::kill::Kill;
+use super::tamper::Tamper;
+use crate::out::{Out, bytes};
+
+/// Everything a demo has to say.
+#[derive(Serialize)]
+pub(super) struct Report {
+    pub(super) show: &'static str,
+    pub(super) pass: bool,
+    #[serde(flatten)]
+    pub(super) verdict: Verdict,
+    pub(super) kills: usize,
+    pub(super) killed: Vec<Kill>,
+    pub(super) writers: u16,
+    pub(super) conflicts: usize,
+    pub(super) seed: u64,
+    pub(super) tamper: Option<Tamper>,
+    pub(super) load_seconds: f64,
+    pub(super) transactions_per_second: f64,
+    pub(super) arrival_seconds: f64,
+    pub(super) check_seconds: f64,
+    pub(super) elapsed_seconds: f64,
+    pub(super) scheduler_rss_bytes: u64,
+    pub(super) ssp_rss_bytes: u64,
+    pub(super) dir: String,
+}
+
+/// The last line for people who look for one.
+#[derive(Serialize)]
+struct Short {
+    show: &'static str,
+    pass: bool,
+}
+
+impl Report {
+    /// Prints it.
+    pub(super) fn print(&self, as_json: bool, dir: &Path) -> Result<()> {
+        let mut out = Out::new();
+        if as_json {
+            out.json(self)?;
+        } else {
+            self.for_people(&mut out, dir)?;
+            out.json(&Short { show: self.show, pass: self.pass })?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    fn for_people(&self, out: &mut Out, dir: &Path) -> Result<()> {
+        let verdict = &self.verdict;
+        out.line("")?;
+        for kill in &self.killed {
+            out.line(format_args!(
+                "killed       {} during {}, after {} transactions; {} more until it was back, {} ms later",
+                kill.who, kill.during, kill.at, kill.meanwhile, kill.back_after_ms
+            ))?;
+        }
+        out.line(format_args!(
+            "loaded       {} transactions, {} changes with {} writers: {:.0} transactions/s",
+            verdict.transactions, verdict.changes, self.writers, self.transactions_per_second
+        ))?;
+        out.line(format_args!(
+            "log          {} records, {} sealed segments",
+            verdict.log_records, verdict.sealed_segments
+        ))?;
+        out.line(format_args!(
+            "views        {} of {} kinds, {} edges: {} incremental, {} run again",
+            verdict.views,
+            verdict.kinds.len(),
+            verdict.edges,
+            verdict.incremental,
+            verdict.requeried
+        ))?;
+        out.line(format_args!(
+            "memory       scheduler {}, larger SSP {}",
+            bytes(self.scheduler_rss_bytes),
+            bytes(self.ssp_rss_bytes)
+        ))?;
+        out.line(format_args!(
+            "time         {:.1} s: load {:.1}, arrival {:.1}, check {:.1}",
+            self.elapsed_seconds, self.load_seconds, self.arrival_seconds, self.check_seconds
+        ))?;
+        out.line(format_args!(
+            "check        lost {}, duplicated {}, out of order {}, wrong views {}, replica {}",
+            verdict.lost,
+            verdict.duplicated,
+            verdict.out_of_order,
+            verdict.wrong_views,
+            verdict.replica_diff
+        ))?;
+        for finding in &verdict.findings {
+            out.line(format_args!("  ! {finding}"))?;
+        }
+        let binary = std::env::current_exe().unwrap_or_else(|_| "revenant".into());
+        let (binary, dir) = (binary.display(), dir.display());
+        out.line(format_args!("\nnext:  {binary} log ls --dir {dir}/scheduler/log"))?;
+        out.line(format_args!("       {binary} log tail --dir {dir}/scheduler/log -n 3"))?;
+        out.line(format_args!("       {binary} log verify --dir {dir}/scheduler/log"))?;
+        out.line(format_args!(
+            "       {binary} replay rebuild --log {dir}/scheduler/log --out rebuilt.redb"
+        ))?;
+        Ok(())
+    }
+}
+
+/// Seconds with a fraction.
+pub(super) fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
