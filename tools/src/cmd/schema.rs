@@ -16,7 +16,13 @@ pub(crate) struct Args {
     #[arg(long, global = true, env = "SPKY_DB_USER", default_value = "root")]
     user: String,
     /// Its password.
-    #[arg(long, global = true, env = "SPKY_DB_PASS", hide_env_values = true, default_value = "root")]
+    #[arg(
+        long,
+        global = true,
+        env = "SPKY_DB_PASS",
+        hide_env_values = true,
+        default_value = "root"
+    )]
     pass: String,
     /// Namespace.
     #[arg(long, global = true, env = "SPKY_DB_NS", default_value = "main")]

@@ -107,12 +107,8 @@ impl Pace {
             if next >= hard_to && next >= self.hard_to.load(Ordering::Acquire) {
                 continue;
             }
-            let taken = self.next.compare_exchange(
-                next,
-                next + 1,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
+            let taken =
+                self.next.compare_exchange(next, next + 1, Ordering::AcqRel, Ordering::Acquire);
             if taken.is_ok() {
                 return Some(next);
             }
@@ -182,7 +178,8 @@ async fn write(db: &Db, transaction: &Transaction, pace: &Pace) -> Result<Ack> {
             }
             DbError::Unavailable(_) => {
                 // Perhaps it was committed and the answer lost.
-                let there = db.run("SELECT VALUE id FROM $commit", [("commit", id(commit.clone()))]);
+                let there =
+                    db.run("SELECT VALUE id FROM $commit", [("commit", id(commit.clone()))]);
                 if matches!(there.await?.first(), Some(Value::Array(rows)) if !rows.is_empty()) {
                     return Ok(ack(transaction, written, deleted));
                 }

@@ -116,7 +116,9 @@ type Template = fn(&Facts, usize) -> (&'static str, String, String, Vec<Child>);
 /// One example each; the second argument is the variant.
 const TEMPLATES: [Template; 26] = [
     |f, v| plain("eq", format!("SELECT * FROM file WHERE ext = '{}'", f.ending(3 + v))),
-    |f, v| bound("eq", "SELECT * FROM file WHERE ext = $ext", format!("ext: '{}'", f.ending(5 + v))),
+    |f, v| {
+        bound("eq", "SELECT * FROM file WHERE ext = $ext", format!("ext: '{}'", f.ending(5 + v)))
+    },
     |f, v| plain("link", format!("SELECT * FROM file WHERE last_author = {}", f.author(0.1, v))),
     |f, v| {
         let author = f.author(0.2, v);
@@ -124,7 +126,10 @@ const TEMPLATES: [Template; 26] = [
     },
     |f, v| {
         let from = f.most_touched / (2 + v);
-        plain("range", format!("SELECT * FROM file WHERE touched >= {from} AND touched < {}", from * 2))
+        plain(
+            "range",
+            format!("SELECT * FROM file WHERE touched >= {from} AND touched < {}", from * 2),
+        )
     },
     |f, v| {
         let from = 0.15 * (v % 5) as f64 + 0.1;
@@ -134,13 +139,18 @@ const TEMPLATES: [Template; 26] = [
     |_, v| plain("range", format!("SELECT * FROM `commit` WHERE words > {}", 13 + v)),
     |f, v| {
         let (one, two) = (f.ending(2 + v), f.ending(4 + v));
-        plain("bool", format!("SELECT * FROM file WHERE (ext = '{one}' OR ext = '{two}') AND !(depth > 2)"))
+        plain(
+            "bool",
+            format!("SELECT * FROM file WHERE (ext = '{one}' OR ext = '{two}') AND !(depth > 2)"),
+        )
     },
     |f, v| {
         let author = f.author(0.0, v);
         plain(
             "bool",
-            format!("SELECT * FROM `commit` WHERE (words < 2 OR words > 16) AND author != {author}"),
+            format!(
+                "SELECT * FROM `commit` WHERE (words < 2 OR words > 16) AND author != {author}"
+            ),
         )
     },
     |f, v| {
@@ -155,8 +165,15 @@ const TEMPLATES: [Template; 26] = [
             format!("authors: [{one}, {two}]"),
         )
     },
-    |_, v| plain("order", format!("SELECT * FROM file ORDER BY touched DESC, id ASC LIMIT {}", 10 + v)),
-    |_, v| plain("order", format!("SELECT * FROM `commit` ORDER BY time DESC, id ASC LIMIT {}", 20 + v)),
+    |_, v| {
+        plain("order", format!("SELECT * FROM file ORDER BY touched DESC, id ASC LIMIT {}", 10 + v))
+    },
+    |_, v| {
+        plain(
+            "order",
+            format!("SELECT * FROM `commit` ORDER BY time DESC, id ASC LIMIT {}", 20 + v),
+        )
+    },
     |_, v| {
         plain(
             "order, start",

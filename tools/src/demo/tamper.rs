@@ -142,7 +142,8 @@ fn edit(tamper: Tamper, transactions: &mut Vec<Transaction>) -> Result<()> {
 fn pair(transactions: &[Transaction], at: usize) -> Result<(usize, usize)> {
     let mut seen: HashMap<RecordId, usize> = HashMap::new();
     for (index, transaction) in transactions.iter().enumerate().skip(at) {
-        let changes = transaction.events.iter().filter(|event| !event.stale && event.op != Op::Load);
+        let changes =
+            transaction.events.iter().filter(|event| !event.stale && event.op != Op::Load);
         for event in changes {
             if let Some(before) = seen.insert(event.record_id(), index)
                 && before != index

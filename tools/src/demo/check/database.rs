@@ -99,8 +99,8 @@ async fn rows(db: &Db, table: &str) -> Result<BTreeMap<Key, Value>> {
     let table = revenant_surreal::connect::quote(table);
     loop {
         let start = all.len();
-        let page =
-            one(db, format!("SELECT * FROM {table} ORDER BY id LIMIT {ROWS} START {start}")).await?;
+        let page = one(db, format!("SELECT * FROM {table} ORDER BY id LIMIT {ROWS} START {start}"))
+            .await?;
         let Value::Array(page) = page else { bail!("not rows: {page}") };
         let count = page.len();
         for row in page {

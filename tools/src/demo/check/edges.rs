@@ -68,7 +68,8 @@ fn compare(view: &View, due: &Members, stored: &Members, verdict: &mut Verdict) 
     let twice = stored.iter().find(|(_, (count, _))| *count > 1);
     if let Some((place, (count, _))) = twice {
         let view = &view.id;
-        verdict.fault(Fault::Duplicated, || format!("{view} has {count} edges for {}", text(place)));
+        verdict
+            .fault(Fault::Duplicated, || format!("{view} has {count} edges for {}", text(place)));
     }
     let missing = due.keys().find(|place| !stored.contains_key(*place));
     let surplus = stored.keys().find(|place| !due.contains_key(*place));

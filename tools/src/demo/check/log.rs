@@ -50,12 +50,14 @@ pub(super) fn check(
         // What was there before the scheduler first started is in the log as loaded rows.
         if told.versionstamp > site.loaded_to {
             let at = told.versionstamp;
-            verdict.fault(Fault::Lost, || format!("{} at {at} ({count}x) is not in the log", told.id));
+            verdict
+                .fault(Fault::Lost, || format!("{} at {at} ({count}x) is not in the log", told.id));
         }
     }
     for ack in reading.unseen() {
         let commit = &ack.commit;
-        verdict.fault(Fault::Lost, || format!("acknowledged transaction {commit} is not in the log"));
+        verdict
+            .fault(Fault::Lost, || format!("acknowledged transaction {commit} is not in the log"));
     }
     Ok(())
 }

@@ -61,16 +61,18 @@ fn compare(told: &Tables, stored: &Tables, verdict: &mut Verdict) {
     let none = BTreeMap::new();
     let names: BTreeSet<_> = told.keys().chain(stored.keys()).collect();
     for name in names {
-        let (told, stored) =
-            (told.get(name).unwrap_or(&none), stored.get(name).unwrap_or(&none));
+        let (told, stored) = (told.get(name).unwrap_or(&none), stored.get(name).unwrap_or(&none));
         let keys: BTreeSet<_> = told.keys().chain(stored.keys()).collect();
         for key in keys {
-            let (one, other) =
-                (told.get(key).map(without_id), stored.get(key).map(without_id));
+            let (one, other) = (told.get(key).map(without_id), stored.get(key).map(without_id));
             if one != other {
                 let text = |row: Option<Value>| row.map_or("nothing".into(), |row| row.to_string());
                 verdict.fault(Fault::ReplicaDiff, || {
-                    format!("{name}:{key} is {} in the log, {} in SurrealDB", text(one), text(other))
+                    format!(
+                        "{name}:{key} is {} in the log, {} in SurrealDB",
+                        text(one),
+                        text(other)
+                    )
                 });
             }
         }
