@@ -12,7 +12,7 @@ use futures_util::stream::{SelectAll, Stream};
 use revenant_fanout::source::{
     ChangePage, FeedTime, Source, SourceError, SourceRow, SourceTable, SourceTransaction,
 };
-use revenant_log::value::{Datetime, Object};
+use revenant_log::value::Object;
 use revenant_log::{Event, Key, Op, RecordId, SourcePos, Value};
 use surrealdb::types as sdk;
 use tokio::sync::Mutex;
@@ -78,6 +78,21 @@ impl Changefeed {
             return Err(SourceError::Refused("SHOW CHANGES gave no list".into()));
         };
         page(&sets)
+    }
+
+    /// The versionstamp of a moment. The server's own conversion of datetimes is not relied on: SurrealKV
+    /// (3.3.5) stamps milliseconds << 16, and reads a datetime as nanoseconds, behind every change.
+    async fn versionstamp_of(&self, time_us: i64) -> Result<u64, SourceError> {
+        let statement = "SHOW CHANGES FOR DATABASE SINCE 0 LIMIT 1";
+        let first = self.db.run(statement, []).await.map_err(source_error)?;
+        let first = match first.first() {
+            Some(Value::Array(sets)) => sets.first().and_then(|set| set.field("versionstamp")),
+            _ => None,
+        };
+        // An empty feed, and one that merely counts, are read from the start.
+        let clocked = matches!(first, Some(Value::Int(at)) if commit_time(at.cast_unsigned()) > 0);
+        let millis = u64::try_from(time_us.div_euclid(1000)).unwrap_or(0);
+        Ok(if clocked { millis << 16 } else { 0 })
     }
 
     /// Rows with their versions, both as of one moment.
@@ -228,9 +243,8 @@ impl Source for Changefeed {
                 (now - time_us) / 1_000_000
             )));
         }
-        let secs = time_us.div_euclid(1_000_000);
-        let nanos = u32::try_from(time_us.rem_euclid(1_000_000) * 1000).expect("below a second");
-        self.page(format!("d'{}'", Datetime { secs, nanos })).await
+        let since = self.versionstamp_of(time_us).await?;
+        self.page(since.to_string()).await
     }
 
     async fn changes_from(&self, versionstamp: u64) -> Result<ChangePage, SourceError> {
