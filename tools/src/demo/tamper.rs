@@ -159,6 +159,7 @@ fn pair(transactions: &[Transaction], at: usize) -> Result<(usize, usize)> {
 async fn write(dir: &Path, id: LogId, transactions: Vec<Transaction>) -> Result<()> {
     let mut config = LogConfig::new(dir);
     config.segment_bytes = 4 << 20;
+    config.frame_bytes = 512 << 10;
     let (log, _) = Log::open(config, Witnesses::none()).context("open the forged log")?;
     for part in transactions.chunks(APPEND) {
         log.append(part.to_vec(), None).await.context("append to the forged log")?;
