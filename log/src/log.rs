@@ -2,7 +2,6 @@
 //! another; holds no format.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,17 +16,15 @@ use crate::durable::DurableSeq;
 use crate::error::Error;
 use crate::event_log::EventLog;
 use crate::record::Transaction;
-use crate::recovery::{RecoveryReport, recover};
+pub use crate::recovery::LOCK_FILE;
+use crate::recovery::{RecoveryReport, open_for_writing};
 use crate::segment::header::LogId;
 use crate::seq::Seq;
 use crate::shared::Shared;
 use crate::storage::fs::Fs;
-use crate::storage::{Lock, LockError, Storage};
+use crate::storage::{Lock, Storage};
 use crate::wire::WireBatch;
 use crate::writer::{Prepared, Sync, Writer};
-
-/// The file that one writer holds locked.
-pub const LOCK_FILE: &str = "LOCK";
 
 /// The seqs that an append gave to its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -95,7 +92,9 @@ impl Log {
     ///
     /// # Errors
     /// - [`Error::Locked`] if another process has it;
-    /// - [`Error::Corrupt`], [`Error::Unsupported`], [`Error::Lost`]: refused, and no byte was changed;
+    /// - [`Error::Corrupt`], [`Error::Unsupported`], [`Error::Lost`]: refused;
+    ///
+    ///   none of these changes a byte of the directory, nor makes it or its lock file;
     /// - [`Error::BadConfig`], [`Error::Full`], [`Error::Io`].
     pub fn open(config: LogConfig, witnesses: Witnesses) -> Result<(Self, RecoveryReport), Error> {
         Self::open_on(Arc::new(Fs), config, witnesses)
@@ -111,9 +110,7 @@ impl Log {
         witnesses: Witnesses,
     ) -> Result<(Self, RecoveryReport), Error> {
         config.check()?;
-        storage.create_dir(&config.dir).map_err(Error::io("create", &config.dir))?;
-        let lock = lock(storage.as_ref(), &config.dir)?;
-        let recovered = recover(storage.as_ref(), &config, &witnesses)?;
+        let (lock, recovered) = open_for_writing(storage.as_ref(), &config, &witnesses)?;
         let active = Arc::clone(recovered.segments.last().expect("recovery returns one"));
         let shared = Arc::new(Shared::new(
             storage,
@@ -309,15 +306,6 @@ impl Drop for Inner {
         self.queue.close();
         self.join();
     }
-}
-
-/// Takes the directory for one writer.
-pub(crate) fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>, Error> {
-    let path = dir.join(LOCK_FILE);
-    storage.lock(&path).map_err(|error| match error {
-        LockError::Held { owner } => Error::Locked { path: dir.to_owned(), owner },
-        LockError::Io(source) => Error::io("lock", &path)(source),
-    })
 }
 
 #[async_trait]

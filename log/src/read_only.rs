@@ -16,6 +16,7 @@ use crate::segment::loaded::{Loaded, segment_files};
 use crate::seq::Seq;
 use crate::storage::fs::Fs;
 use crate::storage::{Access, Storage as _};
+use crate::verify::MOST_LOOKS;
 
 /// What a segment is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -93,6 +94,19 @@ impl ReadOnlyLog {
     /// [`Error::NotALog`] if no segment is in use; [`Error::Corrupt`] and [`Error::Unsupported`] if a
     /// header or an index cannot be read or segments do not follow each other, [`Error::Io`].
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        let mut seen = Self::look(dir);
+        // A writer may have been at it: only trouble that stands still is believed.
+        for _ in 0..MOST_LOOKS {
+            let Some(before) = trouble(&seen) else { break };
+            seen = Self::look(dir);
+            if trouble(&seen).as_ref() == Some(&before) {
+                break;
+            }
+        }
+        seen
+    }
+
+    fn look(dir: &Path) -> Result<Self, Error> {
         let mut log = Self { id: LogId([0; 16]), epoch: 0, segments: Vec::new(), damage: None };
         let mut next: Option<Open> = None;
         // From the last to the first: a segment with a successor in use changes no more, so that a writer
@@ -165,6 +179,14 @@ impl ReadOnlyLog {
         let segments: Vec<_> = self.used().filter(|segment| segment.last_seq >= from).collect();
         let damage = self.damage.clone();
         Records { segments: segments.into_iter(), from, current: None, damage, failed: false }
+    }
+}
+
+/// What is wrong with what was seen, as text to compare.
+fn trouble(seen: &Result<ReadOnlyLog, Error>) -> Option<String> {
+    match seen {
+        Ok(log) => log.damage.as_ref().map(|damage| format!("{damage:?}")),
+        Err(error) => Some(error.to_string()),
     }
 }
 

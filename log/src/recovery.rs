@@ -5,6 +5,8 @@
 //! below it is corruption. Damage above it is a torn group that nobody was told of: it is copied to
 //! `quarantine/` and cut.
 
+mod apply;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +16,7 @@ use serde::Serialize;
 
 use crate::config::{LogConfig, Witnesses};
 use crate::error::{Corruption, Error};
-use crate::frame::{ALIGN, Control, Frame, FrameSpec, Open, Payload, SYNC_WORD, encode_frame};
+use crate::frame::{Control, Frame, Open};
 use crate::segment::footer::Footer;
 use crate::segment::handle::{Segment, SegmentState};
 use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
@@ -22,8 +24,13 @@ use crate::segment::loaded::check_length;
 use crate::segment::name;
 use crate::segment::scan::{Scan, scan, tail};
 use crate::seq::Seq;
-use crate::storage::{Access, File, Storage};
-use crate::writer::{CONTROL_BYTES, GROUP_BYTES, prepare};
+use crate::storage::{Access, File, Lock, LockError, Storage};
+use crate::writer::{CONTROL_BYTES, GROUP_BYTES};
+
+pub(crate) use apply::remove_in_order;
+
+/// The file that one writer holds locked.
+pub const LOCK_FILE: &str = "LOCK";
 
 /// Everything that opening a log found and did.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -84,25 +91,90 @@ struct Unused {
 /// The header page and the OPEN frame of a segment end before this offset.
 pub(crate) const OPEN_END: u64 = HEADER_BYTES + CONTROL_BYTES;
 
-/// Opens the log in `config.dir` for writing; the directory is locked already.
-pub(crate) fn recover(
+/// What opening will do, decided without a single write.
+pub(crate) struct Decision {
+    report: RecoveryReport,
+    unused: Vec<Unused>,
+    started: Instant,
+    plan: Plan,
+}
+
+enum Plan {
+    /// There is no log yet.
+    Create,
+    GoOn(Box<GoOn>),
+}
+
+/// A log that is whole but for what nobody was told of.
+struct GoOn {
+    last: Found,
+    end: End,
+    /// All but the last.
+    segments: Vec<Arc<Segment>>,
+    first_seq: Seq,
+}
+
+/// Takes the directory `config.dir` for one writer and opens the log in it, or creates it. A refusal
+/// changes nothing, not even the lock file.
+pub(crate) fn open_for_writing(
     storage: &dyn Storage,
     config: &LogConfig,
     witnesses: &Witnesses,
-) -> Result<Recovered, Error> {
+) -> Result<(Box<dyn Lock>, Recovered), Error> {
+    let dir = &config.dir;
+    let lock = match take_lock(storage, dir)? {
+        Some(lock) => lock,
+        None => {
+            // Nobody has the log open: it is looked at before the lock file is made.
+            decide(storage, config, witnesses)?;
+            storage.create_dir(dir).map_err(Error::io("create", dir))?;
+            let path = dir.join(LOCK_FILE);
+            match storage.open(&path, Access::Create) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io("create", &path)(error));
+                }
+                _ => {}
+            }
+            let gone = || Error::io("lock", &path)(std::io::ErrorKind::NotFound.into());
+            take_lock(storage, dir)?.ok_or_else(gone)?
+        }
+    };
+    let decision = decide(storage, config, witnesses)?;
+    if let Err(error) = lock.claim() {
+        // The lock holds all the same; only who has it cannot be read from the file.
+        tracing::warn!(%error, path = %dir.join(LOCK_FILE).display(), "cannot note the owner");
+    }
+    Ok((lock, apply::carry_out(storage, config, decision)?))
+}
+
+/// `None`: there is no lock file.
+fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Option<Box<dyn Lock>>, Error> {
+    let path = dir.join(LOCK_FILE);
+    match storage.lock(&path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Missing) => Ok(None),
+        Err(LockError::Held { owner }) => Err(Error::Locked { path: dir.to_owned(), owner }),
+        Err(LockError::Io(source)) => Err(Error::io("lock", &path)(source)),
+    }
+}
+
+/// Looks at everything and writes nothing.
+fn decide(
+    storage: &dyn Storage,
+    config: &LogConfig,
+    witnesses: &Witnesses,
+) -> Result<Decision, Error> {
     let started = Instant::now();
     let mut report = RecoveryReport::default();
     let (mut found, unused) = find(storage, &config.dir, &mut report)?;
-    if found.is_empty() {
+    let Some(last) = found.pop() else {
         for witness in &witnesses.0 {
             check_witness(witness, Seq::ZERO)?;
         }
         check_never_used(&unused, &config.dir, report.floor)?;
-        discard(storage, &config.dir, &unused, &mut report)?;
-        return create(storage, config, report, started);
-    }
-    check_chain(&found)?;
-    let last = found.pop().expect("not empty");
+        return Ok(Decision { report, unused, started, plan: Plan::Create });
+    };
+    check_chain(&found, &last)?;
     if last.footer.is_some() {
         // Only a segment with a durable successor is sealed.
         return Err(missing(&config.dir, last.number + 1));
@@ -122,33 +194,8 @@ pub(crate) fn recover(
     if kept_from > first_seq {
         return Err(missing(&config.dir, found.first().map_or(last.number, |f| f.number) - 1));
     }
-    // From here on the disk is changed.
-    let folder = config.dir.join(name::SEGMENTS);
-    segments.retain(|segment: &Arc<Segment>| {
-        let kept = segment.with_state(|state| state.next_seq) > first_seq;
-        if !kept {
-            report.trimmed.push(segment.header.number);
-        }
-        kept
-    });
-    let trimmed: Vec<_> = report.trimmed.iter().map(|&at| name::path(&config.dir, at)).collect();
-    remove_in_order(storage, &config.dir, &trimmed)?;
-    let active = cut(storage, config, &last, &end, first_seq, &mut report)?;
-    discard(storage, &config.dir, &unused, &mut report)?;
-    storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
-    segments.push(active);
-    report.first_seq = first_seq.0;
-    report.last_seq = end.scan.next_seq.prev().0;
-    report.clean = report.torn_bytes == 0;
-    report.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(Recovered {
-        id: last.header.log_id,
-        epoch: end.scan.epoch + 1,
-        segments,
-        first_seq,
-        next_seq: end.scan.next_seq,
-        report,
-    })
+    let plan = Plan::GoOn(Box::new(GoOn { last, end, segments, first_seq }));
+    Ok(Decision { report, unused, started, plan })
 }
 
 fn check_witness((name, seq): &(String, Seq), last: Seq) -> Result<(), Error> {
@@ -171,22 +218,6 @@ fn check_never_used(unused: &[Unused], dir: &Path, floor: u64) -> Result<(), Err
         }),
         _ => Ok(()),
     }
-}
-
-/// Removes spares, finished or not; what a torn roll left in one is kept in `quarantine/`.
-fn discard(
-    storage: &dyn Storage,
-    dir: &Path,
-    unused: &[Unused],
-    report: &mut RecoveryReport,
-) -> Result<(), Error> {
-    for spare in unused {
-        if let Some(debris) = &spare.debris {
-            quarantine(storage, dir, &spare.path, HEADER_BYTES, debris, report)?;
-        }
-        storage.remove(&spare.path).map_err(Error::io("remove", &spare.path))?;
-    }
-    Ok(())
 }
 
 fn missing(dir: &Path, number: u64) -> Error {
@@ -328,9 +359,10 @@ fn examine(
     })))
 }
 
-fn check_chain(found: &[Found]) -> Result<(), Error> {
-    for pair in found.windows(2) {
-        let (a, b) = (&pair[0], &pair[1]);
+/// Each segment must continue the one before.
+fn check_chain(found: &[Found], last: &Found) -> Result<(), Error> {
+    let successors = found.iter().skip(1).chain([last]);
+    for (a, b) in found.iter().zip(successors) {
         let broken = |what: String| Error::Corrupt {
             path: b.path.clone(),
             offset: HEADER_BYTES,
@@ -451,171 +483,6 @@ fn complete(
         found.open.base_pos,
         state,
     )))
-}
-
-/// Cuts what is torn, and opens the last segment for writing with a new epoch. Durable on return.
-fn cut(
-    storage: &dyn Storage,
-    config: &LogConfig,
-    last: &Found,
-    end: &End,
-    first_seq: Seq,
-    report: &mut RecoveryReport,
-) -> Result<Arc<Segment>, Error> {
-    let io = |action| Error::io(action, &last.path);
-    let file = storage.open(&last.path, Access::Write).map_err(io("open"))?;
-    let (from, salt) = (end.scan.whole_end, last.header.salt);
-    if end.dirty_end > from {
-        let range = usize::try_from(from).unwrap_or(usize::MAX)
-            ..usize::try_from(end.dirty_end).unwrap_or(usize::MAX);
-        let debris = end.bytes.slice(range);
-        quarantine(storage, &config.dir, &last.path, from, &debris, report)?;
-        file.write_at(&vec![0; debris.len()], from).map_err(io("cut"))?;
-        file.sync().map_err(io("sync"))?;
-    }
-    let mut state = SegmentState {
-        sealed: false,
-        frames_end: from,
-        next_seq: end.scan.next_seq,
-        times: end.scan.times,
-        index: end.scan.index.clone(),
-    };
-    state.index.retain(|entry| entry.offset < from);
-    let open = Open {
-        log_id: last.header.log_id,
-        epoch: end.scan.epoch + 1,
-        base_pos: last.open.base_pos,
-        base_seq: last.open.base_seq,
-        first_seq,
-        chain: [0; 32],
-    };
-    let spec = FrameSpec {
-        base_seq: end.scan.next_seq,
-        synced_pos: last.open.base_pos + (from - HEADER_BYTES),
-        time_us: 0,
-        payload: Payload::Control(&Control::Open(open).encode()),
-    };
-    let mut bytes = Vec::new();
-    encode_frame(&spec, salt, from, &mut bytes);
-    // After a failed sync the system may show bytes that the disk does not hold and never will, since it
-    // takes them for written (Rebello et al., ATC 2020): what no one vouches for is written once more.
-    let unvouched = report.floor.max(last.open.base_pos) - last.open.base_pos + HEADER_BYTES;
-    if unvouched < from {
-        let range = usize::try_from(unvouched).unwrap_or(usize::MAX)
-            ..usize::try_from(from).unwrap_or(usize::MAX);
-        file.write_at(&end.bytes.slice(range), unvouched).map_err(io("write again"))?;
-    }
-    file.sync().map_err(io("sync"))?;
-    file.write_at(&bytes, from).map_err(io("write"))?;
-    file.sync().map_err(io("sync"))?;
-    state.frames_end = from + bytes.len() as u64;
-    debug_assert_eq!(state.frames_end % ALIGN, 0);
-    Ok(Arc::new(Segment::new(
-        last.path.clone(),
-        last.header,
-        file,
-        last.open.base_seq,
-        last.open.base_pos,
-        state,
-    )))
-}
-
-fn quarantine(
-    storage: &dyn Storage,
-    dir: &Path,
-    segment: &Path,
-    offset: u64,
-    bytes: &Bytes,
-    report: &mut RecoveryReport,
-) -> Result<(), Error> {
-    let folder = dir.join("quarantine");
-    storage.create_dir(&folder).map_err(Error::io("create", &folder))?;
-    let stem = segment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let mut attempt = 0;
-    let (path, file) = loop {
-        let path = folder.join(format!("{stem}-{offset}-{attempt}.bytes"));
-        match storage.open(&path, Access::Create) {
-            Ok(file) => break (path, file),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => attempt += 1,
-            Err(error) => return Err(Error::io("create", &path)(error)),
-        }
-    };
-    file.write_at(bytes, 0).map_err(Error::io("write", &path))?;
-    file.sync_all().map_err(Error::io("sync", &path))?;
-    storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
-    let frames = bytes.windows(4).filter(|window| *window == SYNC_WORD).count();
-    tracing::warn!(segment = %segment.display(), offset, bytes = bytes.len(), frames,
-        quarantine = %path.display(), "cut a torn group that was never acknowledged");
-    report.torn_bytes += bytes.len() as u64;
-    report.quarantined = Some(path);
-    Ok(())
-}
-
-/// A new log: one segment with its OPEN frame. Durable on return.
-fn create(
-    storage: &dyn Storage,
-    config: &LogConfig,
-    mut report: RecoveryReport,
-    started: Instant,
-) -> Result<Recovered, Error> {
-    let folder = config.dir.join(name::SEGMENTS);
-    storage.create_dir(&folder).map_err(Error::io("create", &folder))?;
-    storage.sync_dir(&config.dir).map_err(Error::io("sync", &config.dir))?;
-    let id = LogId::random();
-    let spare = prepare(storage, &config.dir, id, 1, config.segment_bytes)?;
-    let open = Open {
-        log_id: id,
-        epoch: 1,
-        base_pos: 0,
-        base_seq: Seq::FIRST,
-        first_seq: Seq::FIRST,
-        chain: [0; 32],
-    };
-    let spec = FrameSpec {
-        base_seq: Seq::FIRST,
-        synced_pos: 0,
-        time_us: 0,
-        payload: Payload::Control(&Control::Open(open).encode()),
-    };
-    let mut bytes = Vec::new();
-    encode_frame(&spec, spare.header.salt, HEADER_BYTES, &mut bytes);
-    let path = name::path(&config.dir, 1);
-    spare.file.write_at(&bytes, HEADER_BYTES).map_err(Error::io("write", &path))?;
-    spare.file.sync().map_err(Error::io("sync", &path))?;
-    let state = SegmentState {
-        sealed: false,
-        frames_end: HEADER_BYTES + bytes.len() as u64,
-        next_seq: Seq::FIRST,
-        times: None,
-        index: Vec::new(),
-    };
-    let segment = Segment::new(path, spare.header, spare.file, Seq::FIRST, 0, state);
-    report.created = true;
-    report.clean = true;
-    report.first_seq = 1;
-    report.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(Recovered {
-        id,
-        epoch: 1,
-        segments: vec![Arc::new(segment)],
-        first_seq: Seq::FIRST,
-        next_seq: Seq::FIRST,
-        report,
-    })
-}
-
-/// Removes trimmed segments, the oldest first and each durably before the next, so that no crash leaves
-/// a gap.
-pub(crate) fn remove_in_order(
-    storage: &dyn Storage,
-    dir: &Path,
-    trimmed: &[PathBuf],
-) -> Result<(), Error> {
-    let folder = dir.join(name::SEGMENTS);
-    trimmed.iter().try_for_each(|path| {
-        storage.remove(path).map_err(Error::io("remove", path))?;
-        storage.sync_dir(&folder).map_err(Error::io("sync", &folder))
-    })
 }
 
 /// All bytes of a file.

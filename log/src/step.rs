@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::config::{LogConfig, Witnesses};
 use crate::error::Error;
-use crate::log::{Appended, lock};
+use crate::log::Appended;
 use crate::record::Transaction;
-use crate::recovery::{RecoveryReport, recover};
+use crate::recovery::{RecoveryReport, open_for_writing};
 use crate::seq::Seq;
 use crate::shared::Shared;
 use crate::storage::{Lock, Storage};
@@ -30,8 +30,7 @@ impl StepLog {
         witnesses: &Witnesses,
     ) -> Result<(Self, RecoveryReport), Error> {
         config.check()?;
-        let lock = lock(storage.as_ref(), &config.dir)?;
-        let recovered = recover(storage.as_ref(), &config, witnesses)?;
+        let (lock, recovered) = open_for_writing(storage.as_ref(), &config, witnesses)?;
         let active = Arc::clone(recovered.segments.last().expect("recovery returns one"));
         let shared = Arc::new(Shared::new(
             storage,

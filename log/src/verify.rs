@@ -68,11 +68,22 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, Error> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_on(storage: &dyn Storage, dir: &Path) -> Result<VerifyReport, Error> {
-    let files = segment_files(storage, dir)?;
-    if files.is_empty() {
-        return Err(Error::NotALog { path: dir.to_owned() });
+    for _ in 1..MOST_LOOKS {
+        let walk = walk(storage, dir)?;
+        if !walk.trimmed {
+            return Ok(walk.finish(dir));
+        }
     }
-    let mut walk = Walk { last_used: last_used(storage, &files)?, ..Walk::default() };
+    Ok(walk(storage, dir)?.finish(dir))
+}
+
+fn walk(storage: &dyn Storage, dir: &Path) -> Result<Walk, Error> {
+    let files = segment_files(storage, dir)?;
+    let Some((first_number, _)) = files.first() else {
+        return Err(Error::NotALog { path: dir.to_owned() });
+    };
+    let last_used = last_used(storage, &files)?;
+    let mut walk = Walk { first_number: *first_number, last_used, ..Walk::default() };
     for (index, (number, path)) in files.iter().enumerate() {
         if index > 0 && files[index - 1].0 + 1 != *number {
             let path = name::path(dir, number - 1);
@@ -82,7 +93,7 @@ pub fn verify_on(storage: &dyn Storage, dir: &Path) -> Result<VerifyReport, Erro
         }
         walk.segment(storage, *number, path)?;
     }
-    Ok(walk.finish(dir, files[0].0))
+    Ok(walk)
 }
 
 /// The highest segment in use: later ones come into use, if at all, after this look began.
@@ -100,7 +111,10 @@ fn last_used(storage: &dyn Storage, files: &[(u64, PathBuf)]) -> Result<u64, Err
 /// A walk over segments by number.
 #[derive(Default)]
 struct Walk {
+    first_number: u64,
     last_used: u64,
+    /// A segment in use went away during the walk: what follows it joins nothing that was seen.
+    trimmed: bool,
     before: Option<Before>,
     trimmed_below: Seq,
     report: VerifyReport,
@@ -134,11 +148,14 @@ impl Walk {
                 break;
             }
         }
-        if let Some((loaded, part)) = seen {
-            self.report.add(part);
-            if let Some(loaded) = loaded {
-                self.follow(&loaded);
+        match seen {
+            Some((loaded, part)) => {
+                self.report.add(part);
+                if let Some(loaded) = loaded {
+                    self.follow(&loaded);
+                }
             }
+            None => self.trimmed |= number <= self.last_used,
         }
         Ok(())
     }
@@ -224,9 +241,9 @@ impl Walk {
         self.before = Some(Before { open, end_pos, next_seq });
     }
 
-    fn finish(mut self, dir: &Path, first_number: u64) -> VerifyReport {
+    fn finish(mut self, dir: &Path) -> VerifyReport {
         if self.report.first_seq > self.trimmed_below.max(Seq::FIRST) {
-            let number = first_number.saturating_sub(1);
+            let number = self.first_number.saturating_sub(1);
             self.report.findings.push(Finding {
                 path: name::path(dir, number),
                 offset: 0,
@@ -239,7 +256,7 @@ impl Walk {
 }
 
 /// More often than a writer changes one segment between two looks: it is written, waits, is sealed.
-const MOST_LOOKS: usize = 8;
+pub(crate) const MOST_LOOKS: usize = 8;
 
 impl VerifyReport {
     fn add(&mut self, part: Self) {

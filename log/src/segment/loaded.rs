@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::error::{Corruption, Error};
-use crate::recovery::read_all;
+use crate::recovery::read_range;
 use crate::segment::footer::Footer;
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
 use crate::segment::name;
 use crate::segment::scan::{Scan, Tail, scan, tail};
 use crate::seq::Seq;
-use crate::storage::{Access, Storage};
+use crate::storage::{Access, File, Storage};
 
 /// A segment file in memory.
 pub(crate) struct Loaded {
@@ -35,7 +35,7 @@ impl Loaded {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::io("open", path))?,
         };
-        let bytes = read_all(file.as_ref()).map_err(Error::io("read", path))?;
+        let bytes = read_still(file.as_ref()).map_err(Error::io("read", path))?;
         let start = usize::try_from(HEADER_BYTES).unwrap_or(0);
         let header = match SegmentHeader::decode(&bytes, path) {
             Ok(header) => header,
@@ -76,6 +76,21 @@ impl Loaded {
     }
 }
 
+/// The bytes of a file at a moment when its length stood still: a writer beside us lengthens a spare
+/// before it writes its header, and shortens a segment that it seals, so that bytes read across one of
+/// these are of no state that ever was.
+fn read_still(file: &dyn File) -> std::io::Result<Bytes> {
+    let mut length = file.length()?;
+    loop {
+        let bytes = read_range(file, 0, length)?;
+        let now = file.length()?;
+        if now == length {
+            return Ok(bytes);
+        }
+        length = now;
+    }
+}
+
 /// A segment has its full length from when it is prepared until it is sealed.
 pub(crate) fn check_length(len: u64, header: &SegmentHeader) -> Option<Corruption> {
     let capacity = header.capacity;
@@ -103,4 +118,58 @@ pub(crate) fn segment_files(
         .collect();
     files.sort_unstable();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::read_still;
+    use crate::storage::File;
+
+    /// A file that a writer lengthens between the first question for its length and the first read.
+    struct Lengthened {
+        before: u64,
+        bytes: Vec<u8>,
+        asked: AtomicUsize,
+    }
+
+    impl File for Lengthened {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let start = usize::try_from(offset).unwrap().min(self.bytes.len());
+            let end = (start + buffer.len()).min(self.bytes.len());
+            buffer[..end - start].copy_from_slice(&self.bytes[start..end]);
+            Ok(end - start)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            unreachable!("reading does not write")
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            unreachable!("reading does not sync")
+        }
+
+        fn sync_all(&self) -> io::Result<()> {
+            unreachable!("reading does not sync")
+        }
+
+        fn length(&self) -> io::Result<u64> {
+            let first = self.asked.fetch_add(1, Ordering::Relaxed) == 0;
+            Ok(if first { self.before } else { self.bytes.len() as u64 })
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            unreachable!("reading does not change the length")
+        }
+    }
+
+    #[test]
+    fn a_file_whose_length_changes_meanwhile_is_read_at_one_length() {
+        for before in [0, 10, 100, 150] {
+            let file = Lengthened { before, bytes: vec![7; 100], asked: AtomicUsize::new(0) };
+            assert_eq!(read_still(&file).unwrap().len(), 100, "the length was {before} at first");
+        }
+    }
 }

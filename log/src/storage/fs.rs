@@ -1,7 +1,7 @@
 //! The real file system.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -67,13 +67,13 @@ impl Storage for Fs {
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(LockError::Io)?;
+        // Writable, since a lock over NFS asks for it.
+        let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(LockError::Missing);
+            }
+            other => other.map_err(LockError::Io)?,
+        };
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -87,9 +87,7 @@ impl Storage for Fs {
             }
             Err(error) => return Err(LockError::Io(error.into())),
         }
-        file.set_len(0).map_err(LockError::Io)?;
-        writeln!(file, "{}", std::process::id()).map_err(LockError::Io)?;
-        Ok(Box::new(FileLock { _file: file }))
+        Ok(Box::new(FileLock { file }))
     }
 }
 
@@ -99,10 +97,16 @@ fn change_mode(path: &Path, change: impl FnOnce(u32) -> u32) -> io::Result<()> {
 }
 
 struct FileLock {
-    _file: fs::File,
+    file: fs::File,
 }
 
-impl Lock for FileLock {}
+impl Lock for FileLock {
+    fn claim(&self) -> io::Result<()> {
+        let owner = format!("{}\n", std::process::id());
+        self.file.write_all_at(owner.as_bytes(), 0)?;
+        self.file.set_len(owner.len() as u64)
+    }
+}
 
 impl File for fs::File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

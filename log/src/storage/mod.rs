@@ -52,10 +52,10 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// As the system says; a file shorter than it was is `UnexpectedEof`.
     fn map(&self, path: &Path) -> io::Result<Bytes>;
-    /// Takes the directory for one writer, by the file `path`.
+    /// Takes the directory for one writer, by the file `path`. Writes nothing.
     ///
     /// # Errors
-    /// [`LockError::Held`] names the owner as the file does.
+    /// [`LockError::Held`] names the owner as the file does; [`LockError::Missing`] if it is not there.
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError>;
 }
 
@@ -105,7 +105,13 @@ pub trait File: Send + Sync {
 }
 
 /// Held as long as it lives.
-pub trait Lock: Send + Sync {}
+pub trait Lock: Send + Sync {
+    /// Notes our process id in the file, for whoever finds it held.
+    ///
+    /// # Errors
+    /// As the system says; the lock is held all the same.
+    fn claim(&self) -> io::Result<()>;
+}
 
 /// Why a directory could not be taken.
 #[derive(Debug)]
@@ -115,6 +121,8 @@ pub enum LockError {
         /// Its process id as it wrote it, or "unknown".
         owner: String,
     },
+    /// There is no such file.
+    Missing,
     /// The system refused.
     Io(io::Error),
 }

@@ -247,3 +247,30 @@ fn flips_in_a_log_of_one_segment_lose_nothing_silently() {
         }
     }
 }
+
+#[test]
+fn a_log_opened_often_without_an_append_stays_whole() {
+    let sim = Sim::default();
+    let mut model = Model::default();
+    let open = || StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none());
+    let (mut log, _) = open().unwrap();
+    for (number, bytes) in [(1, 40_000), (2, 18_500), (3, 900)] {
+        let transactions = [transaction(number, 1, bytes)];
+        model.submit(&transactions);
+        log.append(&transactions).unwrap();
+        model.ack();
+    }
+    log.close().unwrap();
+    for opening in 0..2000 {
+        let (log, _) = open().unwrap_or_else(|error| panic!("opening {opening}: {error}"));
+        if opening % 100 == 0 {
+            let read = |from| decode(&log.read(from, 1 << 16).unwrap());
+            model.check(read, log.first_seq(), log.durable_seq());
+        }
+        if opening % 2 == 0 {
+            log.close().unwrap();
+        }
+    }
+    let report = verify_on(&sim, Path::new("/log")).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}

@@ -2,10 +2,12 @@
 // Clippy knows `#[test]` functions as tests, not the helpers beside them.
 #![allow(clippy::unwrap_used)]
 
+mod beside;
 mod crash;
 mod damage;
 mod golden;
 mod life;
 mod model;
 mod property;
+mod refuse;
 mod text;
