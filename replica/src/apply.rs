@@ -34,5 +34,5 @@ pub(crate) fn changes(records: &[Record]) -> BTreeMap<Vec<u8>, Change<'_>> {
 /// The row that `event` leaves.
 fn row(event: &Event) -> Option<StoredRow<'_>> {
     let body = event.body.as_ref().filter(|_| event.op != Op::Delete)?;
-    Some(StoredRow { key: &event.key, version: event.version, source: event.source, body })
+    Some(StoredRow { source: event.source, key: &event.key, version: event.version, body })
 }

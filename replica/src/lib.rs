@@ -6,16 +6,19 @@
 //! - A snapshot is a read transaction: it holds still and holds nobody up.
 //!
 //! Map: [`replica`] opens and applies, `apply` says what a record does, `tables` holds the bytes,
-//! [`snapshot`] reads, [`hash`] is upstream's table hash, [`follower`] keeps up with a log, [`rebuild`]
-//! starts from nothing, [`compare`] lists what differs, `overlay` looks at a
-//! file without changing it.
+//! [`snapshot`] reads, [`lease`] keeps snapshots for their readers, [`hash`] is upstream's table hash,
+//! [`follower`] keeps up with a log, [`mod@rebuild`] starts from nothing, [`mod@compare`] lists what differs,
+//! `overlay` looks at a file without changing it, [`proxy`] answers the statements that Sp00ky's own SSPs
+//! send.
 
 mod apply;
 pub mod compare;
 pub mod error;
 pub mod follower;
 pub mod hash;
+pub mod lease;
 mod overlay;
+pub mod proxy;
 pub mod rebuild;
 pub mod replica;
 pub mod snapshot;
@@ -24,6 +27,7 @@ mod tables;
 pub use compare::{Comparison, Difference, DifferenceKind, compare};
 pub use error::Error;
 pub use follower::{Pace, follow};
+pub use lease::{Lease, Leases};
 pub use rebuild::{RebuildReport, TableReport, rebuild, table_reports};
 pub use replica::{OpenReport, Replica, ReplicaConfig};
 pub use snapshot::{Snapshot, TableStat};

@@ -2,6 +2,7 @@
 //! memory and the file is as it was.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -109,14 +110,15 @@ impl StorageBackend for Overlay {
         let mut written = self.written();
         for (block, start, range) in blocks(offset, data.len()) {
             let count = range.len();
-            if !written.blocks.contains_key(&block) {
-                let mut bytes = Box::new([0; BLOCK_BYTES]);
-                self.read_file(block * BLOCK_BYTES as u64, bytes.as_mut_slice())?;
-                written.blocks.insert(block, bytes);
-            }
-            if let Some(bytes) = written.blocks.get_mut(&block) {
-                bytes[start..start + count].copy_from_slice(&data[range]);
-            }
+            let bytes = match written.blocks.entry(block) {
+                Entry::Occupied(bytes) => bytes.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut bytes = Box::new([0; BLOCK_BYTES]);
+                    self.read_file(block * BLOCK_BYTES as u64, bytes.as_mut_slice())?;
+                    place.insert(bytes)
+                }
+            };
+            bytes[start..start + count].copy_from_slice(&data[range]);
         }
         Ok(())
     }

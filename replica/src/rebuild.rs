@@ -1,9 +1,10 @@
 //! A replica from the log alone, into a new file that gets its name at the end.
 
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
-use revenant_log::{ReadOnlyLog, Seq};
+use revenant_log::{ReadOnlyLog, Record, Seq};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -12,6 +13,8 @@ use crate::snapshot::Snapshot;
 
 /// Records applied in one commit.
 const BATCH_RECORDS: usize = 20_000;
+/// Batches decoded and not applied yet: with the two in hand some 20 MB of small records.
+const BATCHES_AHEAD: usize = 1;
 
 /// What a rebuild made.
 #[derive(Clone, Debug, Serialize)]
@@ -20,7 +23,7 @@ pub struct RebuildReport {
     pub log_id: String,
     /// Rows are as of this seq: the last whole transaction up to the one asked for.
     pub seq: u64,
-    /// Records read.
+    /// Records applied.
     pub records: u64,
     /// Every table.
     pub tables: Vec<TableReport>,
@@ -65,7 +68,7 @@ pub fn rebuild(
     log_dir: &Path,
     out: &Path,
     to: Option<Seq>,
-    mut progress: impl FnMut(Seq),
+    progress: impl FnMut(Seq),
 ) -> Result<RebuildReport, Error> {
     let started = Instant::now();
     let io = |action, path: &Path| {
@@ -85,28 +88,15 @@ pub fn rebuild(
     }
     let (replica, _) = Replica::open(&unfinished, log.id(), &ReplicaConfig::default())?;
     let to = to.unwrap_or(log.last_seq());
-    let (mut batch, mut whole, mut records) = (Vec::new(), 0, 0);
-    for located in log.records(Seq::FIRST) {
-        let record = located?.record;
-        if record.seq > to {
-            break;
-        }
-        records += 1;
-        let ends = record.ends_transaction;
-        batch.push(record);
-        if ends {
-            whole = batch.len();
-        }
-        if whole >= BATCH_RECORDS {
-            progress(replica.apply(&batch[..whole])?);
-            batch.drain(..whole);
-            whole = 0;
-        }
-    }
-    replica.apply(&batch[..whole])?;
-    replica.checkpoint()?;
-    let snapshot = replica.snapshot()?;
-    let tables = table_reports(&snapshot)?;
+    let records = apply_all(&replica, &log, to, progress)?;
+    let snapshot = replica.save()?;
+    // Verifying and hashing both read every row.
+    let tables = std::thread::scope(|scope| {
+        let verifier = scope.spawn(|| replica.confirm(&snapshot));
+        let tables = table_reports(&snapshot);
+        verifier.join().map_err(|_| Error::Damaged("verifying it failed".into()))??;
+        tables
+    })?;
     let seq = snapshot.seq();
     drop((snapshot, replica));
     std::fs::rename(&unfinished, out).map_err(io("rename", &unfinished))?;
@@ -121,4 +111,57 @@ pub fn rebuild(
         tables,
         micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
     })
+}
+
+/// Applies the log's whole transactions up to `to`; returns how many records that took. A second thread
+/// reads and decodes ahead.
+fn apply_all(
+    replica: &Replica,
+    log: &ReadOnlyLog,
+    to: Seq,
+    mut progress: impl FnMut(Seq),
+) -> Result<u64, Error> {
+    let (batches, decoded) = sync_channel(BATCHES_AHEAD);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || read_batches(log, to, &batches));
+        let mut records = 0;
+        // Ends when the reader has dropped its side; an error here ends the reader.
+        for batch in decoded {
+            progress(replica.apply(&batch)?);
+            records += batch.len() as u64;
+        }
+        reader.join().map_err(|_| Error::Damaged("reading the log failed".into()))??;
+        Ok(records)
+    })
+}
+
+/// Gives the records up to `to` in batches that end with a transaction.
+fn read_batches(
+    log: &ReadOnlyLog,
+    to: Seq,
+    batches: &SyncSender<Vec<Record>>,
+) -> Result<(), revenant_log::Error> {
+    let (mut batch, mut whole) = (Vec::with_capacity(BATCH_RECORDS), 0);
+    for located in log.records(Seq::FIRST) {
+        let record = located?.record;
+        if record.seq > to {
+            break;
+        }
+        let ends = record.ends_transaction;
+        batch.push(record);
+        if ends {
+            whole = batch.len();
+        }
+        if whole >= BATCH_RECORDS {
+            let rest = batch.split_off(whole);
+            if batches.send(std::mem::replace(&mut batch, rest)).is_err() {
+                return Ok(());
+            }
+            whole = 0;
+        }
+    }
+    batch.truncate(whole);
+    // Nobody receives it if applying failed.
+    drop(batches.send(batch));
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, StorageBackend, WriteTransaction};
 use revenant_log::{LogId, Record, Seq};
 use serde::Serialize;
 
@@ -83,14 +83,37 @@ impl Replica {
         Ok((replica, report))
     }
 
+    /// Opens the replica in `storage`, which is no file: a simulated disk, say. What cannot be used is an
+    /// error, since only files can be moved aside.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn open_on(
+        storage: impl StorageBackend,
+        log_id: LogId,
+        config: &ReplicaConfig,
+    ) -> Result<Self, Error> {
+        guarded(|| {
+            let database = Database::builder()
+                .set_cache_size(config.cache_bytes)
+                .create_with_backend(storage)
+                .map_err(Error::database("open"))?;
+            Self::with_database(Path::new(""), database, log_id)
+        })
+    }
+
     fn try_open(path: &Path, log_id: LogId, config: &ReplicaConfig) -> Result<Self, Error> {
-        let mut database = Database::builder()
+        let database = Database::builder()
             .set_cache_size(config.cache_bytes)
             .create(path)
             .map_err(|error| match error {
                 redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked(path.to_owned()),
                 other => Error::database("open")(other),
             })?;
+        Self::with_database(path, database, log_id)
+    }
+
+    fn with_database(path: &Path, mut database: Database, log_id: LogId) -> Result<Self, Error> {
         check_pages(&mut database)?;
         if is_new(&database)? {
             create_tables(&database, log_id)?;
@@ -127,7 +150,7 @@ impl Replica {
         Ok(aside)
     }
 
-    /// The file.
+    /// The file; empty if the replica is not in one.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -194,24 +217,40 @@ impl Replica {
         Ok(last.seq)
     }
 
-    /// Makes all that is applied durable, reads it back, recomputes counts and signatures, and only then
-    /// moves [`Replica::checkpoint_seq`].
+    /// [`Replica::save`] and [`Replica::confirm`]: all that is applied is durable and verified on return.
     ///
     /// # Errors
     /// [`Error::Database`]; [`Error::Damaged`] if what was read back does not add up.
     pub fn checkpoint(&self) -> Result<Seq, Error> {
+        let saved = self.save()?;
+        self.confirm(&saved)
+    }
+
+    /// Makes all that is applied durable, and returns it as it is to be read back. After a crash the log
+    /// replays what follows it.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub fn save(&self) -> Result<Snapshot, Error> {
         guarded(|| {
-            let held = self.stats();
+            let _held = self.stats();
             let mut transaction = self.database.begin_write().map_err(Error::database("write"))?;
             // After a crash redb then needs no walk through the whole file.
             transaction.set_quick_repair(true);
             transaction.commit().map_err(Error::database("commit"))?;
-            let snapshot = self.snapshot()?;
-            drop(held);
-            snapshot.verify()?;
-            self.checkpoint.fetch_max(snapshot.seq().0, Ordering::AcqRel);
-            Ok(snapshot.seq())
+            self.snapshot()
         })
+    }
+
+    /// Recomputes counts and signatures from the rows that were saved, and only then moves
+    /// [`Replica::checkpoint_seq`]. Reads every row; others apply meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Database`]; [`Error::Damaged`] if what was read back does not add up.
+    pub fn confirm(&self, saved: &Snapshot) -> Result<Seq, Error> {
+        guarded(|| saved.verify())?;
+        self.checkpoint.fetch_max(saved.seq().0, Ordering::AcqRel);
+        Ok(saved.seq())
     }
 
     /// All rows as of now, held still. Any number may live at once.

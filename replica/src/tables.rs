@@ -1,9 +1,9 @@
 //! Every redb table: bytes of key and value. Nothing else reads or writes them.
 //!
-//! Every value is [`LAYOUT`], the first [`HASH_BYTES`] of BLAKE3 over its key and body, and the body in
-//! postcard. redb opens after a crash without looking at its checksums (that is what makes it fast), so
+//! Every value is [`LAYOUT`], a hash of [`HASH_BYTES`] over its key and body, and the body in postcard. redb opens after a crash without looking at its checksums (that is what makes it fast), so
 //! each value proves itself whenever it is read.
 
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use redb::TableDefinition;
 use revenant_log::{Key, LogId, Seq, SourcePos, Value, encode_key, encode_value};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(crate) const POSITION: &str = "position";
 
 /// The layout of all tables; another one is moved aside and built anew.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 3;
 
 /// Bytes of the hash in front of every value.
 const HASH_BYTES: usize = 16;
@@ -46,22 +46,23 @@ impl Position {
 /// A row.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Row {
+    /// Where its last change stands in the source.
+    pub source: SourcePos,
     /// Its key within the table.
     pub key: Key,
     /// `_00_rv`, if known.
     pub version: Option<u64>,
-    /// Where its last change stands in the source.
-    pub source: SourcePos,
     /// The row.
     pub body: Value,
 }
 
-/// A [`Row`] on its way into the file: the same fields in the same order.
+/// A [`Row`] on its way into the file: the same fields in the same order. After the first, the bytes are
+/// those of [`revenant_log::SnapshotRow`].
 #[derive(Serialize)]
 pub(crate) struct StoredRow<'a> {
+    pub(crate) source: SourcePos,
     pub(crate) key: &'a Key,
     pub(crate) version: Option<u64>,
-    pub(crate) source: SourcePos,
     pub(crate) body: &'a Value,
 }
 
@@ -147,7 +148,38 @@ fn split<'a>(what: &str, bytes: &'a [u8]) -> Result<([u8; HASH_BYTES], &'a [u8])
     rest.split_first_chunk().map(|(hash, body)| (*hash, body)).ok_or_else(short)
 }
 
+/// Each half of a hash is rapidhash V3 with secrets of its own, over the hashes of key and body, so that
+/// the same body under two keys counts twice. Not against an adversary: who can write the file can also hash.
+const HALVES: [RapidSecrets; 2] = [RapidSecrets::seed(1), RapidSecrets::seed(2)];
+
 fn hash(key: &[u8], body: &[u8]) -> [u8; HASH_BYTES] {
-    let hash = blake3::Hasher::new().update(key).update(body).finalize();
-    hash.as_bytes()[..HASH_BYTES].try_into().expect("a BLAKE3 hash is longer")
+    let mut hash = [0; HASH_BYTES];
+    for (half, secrets) in hash.chunks_exact_mut(HASH_BYTES / 2).zip(&HALVES) {
+        let mut parts = [0; 16];
+        parts[..8].copy_from_slice(&rapidhash_v3_seeded(key, secrets).to_le_bytes());
+        parts[8..].copy_from_slice(&rapidhash_v3_seeded(body, secrets).to_le_bytes());
+        half.copy_from_slice(&rapidhash_v3_seeded(&parts, secrets).to_le_bytes());
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_what_files_hold() {
+        let hex = |hash: [u8; HASH_BYTES]| format!("{:032x}", u128::from_be_bytes(hash));
+        let found = [hex(hash(b"", b"")), hex(hash(b"key", b"body")), hex(hash(b"key", &[7; 999]))];
+        assert_eq!(
+            found,
+            [
+                "b60fb363428db63b5d637a77da8f9ff7",
+                "36854d31c7b07feffcb7db228f22db6e",
+                "13db92b8e3f352ccd6d10c737f98da21"
+            ]
+        );
+        assert_ne!(hash(b"a", b"b"), hash(b"b", b"a"));
+        assert_ne!(hash(b"ab", b"c"), hash(b"a", b"bc"));
+    }
 }

@@ -8,7 +8,9 @@
 //! # Ok::<(), revenant_testdata::history::HistoryError>(())
 //! ```
 //!
-//! Map: [`history`] reads what happened; [`generate`] makes up what could have. Neither knows SurrealDB.
+//! Map: [`history`] reads what happened; [`generate`] makes up what could have; [`queries`] makes up live
+//! queries and changes of what they read. None knows SurrealDB.
 
 pub mod generate;
 pub mod history;
+pub mod queries;

@@ -1,10 +1,14 @@
 //! Files that cannot be used are moved aside, and never served.
 
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::{io, panic};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use redb::StorageBackend;
 use revenant_log::{LogId, Seq};
 use revenant_replica::{Error, Replica, ReplicaConfig};
 
@@ -29,7 +33,7 @@ fn a_damaged_or_foreign_file_is_moved_aside_and_the_replica_starts_empty() {
     assert!(rows(&replica.snapshot().unwrap(), 9).is_empty());
 }
 
-/// A replica of `count` transactions that was checkpointed half way and at the end, as bytes.
+/// A replica that was checkpointed half way and at the end, as bytes, less what was never used.
 fn written(dir: &Path, stream: &Stream) -> Vec<u8> {
     let path = dir.join("whole");
     let (replica, _) = Replica::open(&path, LOG, &ReplicaConfig::default()).unwrap();
@@ -43,39 +47,178 @@ fn written(dir: &Path, stream: &Stream) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-#[test]
-fn flipped_bits_never_give_wrong_rows() {
-    let dir = tempfile::tempdir().unwrap();
-    let stream = stream(4, 100);
-    let bytes = written(dir.path(), &stream);
-    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    let mut random = StdRng::seed_from_u64(1);
-    let path = dir.path().join("flipped");
-    let mut noticed = 0;
-    for flip in 0..FLIPS {
-        // Every bit of the header first, then anywhere.
-        let bit = if flip < 320 * 8 { flip } else { random.random_range(0..used * 8) };
-        let mut flipped = bytes.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        std::fs::write(&path, &flipped).unwrap();
-        let (replica, report) = Replica::open(&path, LOG, &ReplicaConfig::default()).unwrap();
-        // A flip in redb's newest commit may give the one before it: older, but whole.
-        let found = rows(&replica.snapshot().unwrap(), 9);
-        let applied = replica.applied_seq();
-        assert_eq!(Some(&found), stream.rows.get(&applied), "bit {bit}");
-        if let Some((aside, _)) = report.moved_aside {
-            noticed += 1;
-            assert_eq!(applied, Seq::ZERO);
-            std::fs::remove_file(aside).unwrap();
-        }
-        drop(replica);
-        std::fs::remove_file(&path).unwrap();
+/// A file in memory with one bit flipped.
+#[derive(Debug)]
+struct Memory(Mutex<Vec<u8>>);
+
+impl Memory {
+    fn flipped(bytes: &[u8], bit: usize) -> Self {
+        let mut bytes = bytes.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        Self(Mutex::new(bytes))
     }
-    println!("flips noticed: {noticed} of {FLIPS}, the others hit space that is not used");
+
+    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        // redb may panic on damage, also in the middle of a write.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Enough for every bit of the header, and seconds.
-const FLIPS: usize = 4_000;
+impl StorageBackend for Memory {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes().len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let bytes = self.bytes();
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let read = bytes.get(offset..).and_then(|bytes| bytes.get(..out.len()));
+        out.copy_from_slice(read.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        // A length that comes from damage must not take all memory.
+        let len = usize::try_from(len).ok().filter(|len| *len <= 64 << 20);
+        self.bytes().resize(len.ok_or(io::ErrorKind::StorageFull)?, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let mut bytes = self.bytes();
+        let place = bytes.get_mut(offset..).and_then(|bytes| bytes.get_mut(..data.len()));
+        place.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);
+        Ok(())
+    }
+}
+
+/// What is flipped: every bit of the header and of the page after it, then bits anywhere in use.
+fn bits(used: usize) -> Vec<usize> {
+    let mut random = StdRng::seed_from_u64(1);
+    let anywhere = (0..RANDOM_FLIPS).map(|_| random.random_range(0..used * 8));
+    (0..2 * PAGE_BYTES * 8).chain(anywhere).collect()
+}
+
+const PAGE_BYTES: usize = 4096;
+const RANDOM_FLIPS: usize = 100_000;
+
+/// Every so many flips that were not noticed are written to, and every so many that were go through a file.
+const SAMPLE: usize = 64;
+
+#[test]
+fn flipped_bits_are_noticed_or_harmless_and_never_give_wrong_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = Damaged::new(dir.path());
+    silence_panics();
+    let bits = bits(work.used);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let noticed: usize = std::thread::scope(|scope| {
+        let (work, bits) = (&work, &bits);
+        let count = |thread| {
+            let own = bits.iter().enumerate().skip(thread).step_by(threads);
+            own.filter(|(index, bit)| work.flip(**bit, index % SAMPLE == 0)).count()
+        };
+        let threads: Vec<_> =
+            (0..threads).map(|thread| spawn_quiet(scope, move || count(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    println!("noticed: {noticed} of {}; the others hit space that is not used", bits.len());
+    assert!(noticed > 1_000);
+}
+
+/// A replica's bytes to be damaged, and what should be in it.
+struct Damaged {
+    dir: PathBuf,
+    stream: Stream,
+    bytes: Vec<u8>,
+    /// Bytes up to the last one that is not zero.
+    used: usize,
+}
+
+impl Damaged {
+    fn new(dir: &Path) -> Self {
+        let stream = stream(4, 100);
+        let bytes = written(dir, &stream);
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        Self { dir: dir.to_owned(), stream, bytes, used }
+    }
+
+    /// Opens the replica with `bit` flipped; whether that was noticed.
+    fn flip(&self, bit: usize, closer: bool) -> bool {
+        let memory = Memory::flipped(&self.bytes, bit);
+        let Ok(replica) = Replica::open_on(memory, LOG, &CONFIG) else {
+            if closer {
+                self.flip_file(bit);
+            }
+            return true;
+        };
+        // A flip in redb's newest commit may give the one before it: older, but whole.
+        let found = rows(&replica.snapshot().unwrap(), 99);
+        let applied = replica.applied_seq();
+        assert_eq!(Some(&found), self.stream.rows.get(&applied), "bit {bit}");
+        if closer {
+            self.write_on(&replica, bit);
+        }
+        false
+    }
+
+    /// Goes on with a replica in which a flip was not noticed.
+    fn write_on(&self, replica: &Replica, bit: usize) {
+        let mut more = stream(5, 20);
+        let mut all = records(&self.stream.transactions, Seq::FIRST);
+        let next = all.last().unwrap().seq.next();
+        all.extend(records(&std::mem::take(&mut more.transactions), next));
+        replica.apply(&all).unwrap_or_else(|error| panic!("bit {bit}: {error:?}"));
+        replica.checkpoint().unwrap_or_else(|error| panic!("bit {bit}: {error:?}"));
+    }
+
+    /// The same through a file: it is kept, and the log builds the rows anew.
+    fn flip_file(&self, bit: usize) {
+        let path = self.dir.join(format!("flipped-{bit}"));
+        let flipped = Memory::flipped(&self.bytes, bit).0.into_inner().unwrap();
+        std::fs::write(&path, flipped).unwrap();
+        let (replica, report) = Replica::open(&path, LOG, &CONFIG).unwrap();
+        let (aside, reason) = report.moved_aside.unwrap_or_else(|| panic!("bit {bit}"));
+        assert!(aside.exists() && !reason.is_empty(), "bit {bit}");
+        assert_eq!(replica.applied_seq(), Seq::ZERO, "bit {bit}");
+        replica.apply(&records(&self.stream.transactions, Seq::FIRST)).unwrap();
+        let (_, last) = self.stream.rows.last_key_value().unwrap();
+        assert_eq!(rows(&replica.snapshot().unwrap(), 99), *last, "bit {bit}");
+        drop(replica);
+        std::fs::remove_file(aside).unwrap();
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// Nothing to keep: each replica is read once.
+const CONFIG: ReplicaConfig = ReplicaConfig { cache_bytes: 1 << 20 };
+
+/// Threads of this name may panic inside redb by the thousand.
+const QUIET: &str = "quiet";
+
+fn spawn_quiet<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    Builder::new().name(QUIET.into()).spawn_scoped(scope, work).unwrap()
+}
+
+/// Prints no panic of redb on threads that are [`QUIET`]; the replica makes errors of them.
+fn silence_panics() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let inside = |file: &str| file.contains("redb") || file.starts_with("/rustc");
+        let redb = info.location().is_some_and(|location| inside(location.file()));
+        if !(redb && std::thread::current().name() == Some(QUIET)) {
+            print(info);
+        }
+    }));
+}
 
 #[test]
 fn a_bit_that_flips_while_the_file_is_open_is_an_error_or_nothing() {

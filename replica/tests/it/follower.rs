@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use revenant_log::{
     ErrorKind, Event, EventLog, Key, Log, LogConfig, Op, Seq, SourcePos, Transaction, Value,
@@ -27,11 +28,19 @@ async fn followed(
     log: &Log,
     work: impl AsyncFnOnce(),
 ) -> Result<(), Error> {
+    followed_at(Pace::default(), replica, log, work).await
+}
+
+async fn followed_at(
+    pace: Pace,
+    replica: &Arc<Replica>,
+    log: &Log,
+    work: impl AsyncFnOnce(),
+) -> Result<(), Error> {
     let stop = Arc::new(AtomicBool::new(false));
     let log: Arc<dyn EventLog> = Arc::new(log.clone());
     let (replica, stopped) = (Arc::clone(replica), Arc::clone(&stop));
-    let follower =
-        std::thread::spawn(move || follow(&replica, &log, Pace::default(), &stopped, |_| {}));
+    let follower = std::thread::spawn(move || follow(&replica, &log, pace, &stopped, |_| {}));
     work().await;
     stop.store(true, Ordering::Release);
     follower.join().unwrap()
@@ -147,4 +156,43 @@ async fn a_replica_ahead_of_its_log_is_refused() {
     drop(replica);
     Replica::move_aside(&path, &error.to_string()).unwrap();
     assert_eq!(open_replica(&path, &log).applied_seq(), Seq::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_come_by_time_and_by_bytes_and_at_the_end() {
+    let long = Duration::from_secs(3600);
+    let by_time =
+        Pace { checkpoint_every: Duration::from_millis(20), checkpoint_bytes: usize::MAX };
+    let by_bytes = Pace { checkpoint_every: long, checkpoint_bytes: 1 };
+    let at_the_end = Pace { checkpoint_every: long, checkpoint_bytes: usize::MAX };
+    for (pace, soon) in [(by_time, true), (by_bytes, true), (at_the_end, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open_log(&dir.path().join("log"));
+        let path = dir.path().join("replica");
+        let replica = open_replica(&path, &log);
+        let stream = stream(3, 300);
+        followed_at(pace, &replica, &log, async || {
+            append(&log, &stream).await;
+            caught_up(&replica, &log).await;
+            let begun = Instant::now();
+            while soon && replica.checkpoint_seq() == Seq::ZERO {
+                assert!(begun.elapsed() < Duration::from_secs(20), "no checkpoint: {pace:?}");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if !soon {
+                assert_eq!(replica.checkpoint_seq(), Seq::ZERO, "too early: {pace:?}");
+            }
+            // What a kill leaves has at least the checkpoint.
+            let at_least = replica.checkpoint_seq();
+            let killed = dir.path().join("killed");
+            std::fs::copy(&path, &killed).unwrap();
+            let killed = open_replica(&killed, &log);
+            let found = killed.applied_seq();
+            assert!(found >= at_least, "{found} after {at_least}");
+            assert_eq!(rows(&killed.snapshot().unwrap(), 9), stream.rows[&found]);
+        })
+        .await
+        .unwrap();
+        assert_eq!(replica.checkpoint_seq(), log.durable_seq(), "at the end: {pace:?}");
+    }
 }

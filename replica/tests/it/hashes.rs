@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use revenant_log::{Key, Value};
 use revenant_replica::hash::TableHash;
+use serde_json::{Value as Json, json};
 
 #[test]
 fn the_hash_of_no_rows_is_the_hash_of_nothing() {
@@ -23,4 +24,46 @@ fn rows_are_hashed_in_byte_order_of_ids_with_sorted_fields() {
     let expected =
         b"10\0{\"a\":null,\"b\":5}\09\0{\"a\":null,\"b\":\"\\\"\"}\0x\0{\"a\":null,\"b\":5.0}\0";
     assert_eq!(hash.finish(), format!("b3:{}", blake3::hash(expected).to_hex()));
+}
+
+/// Hashes that Python's `blake3` gives over the definition: ids in byte order, NUL after each id and each
+/// row, JSON with sorted keys.
+#[test]
+fn hashes_are_those_of_another_implementation() {
+    let table = |rows: &[(Key, Json)]| {
+        let mut hash = TableHash::default();
+        for (key, body) in rows {
+            hash.add(key, &Value::from_json(body.clone()));
+        }
+        hash.finish()
+    };
+    assert_eq!(table(&[]), "b3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
+    assert_eq!(
+        table(&[("abc".into(), json!({ "n": 5, "id": "t:abc" }))]),
+        "b3:ca1135173071310567676a120b3846bf1721ca6fe6e0fa1a5c09bed21fe59374"
+    );
+    assert_eq!(
+        table(&[("abc".into(), json!({ "n": 5.0, "id": "t:abc" }))]),
+        "b3:9a270a2af995c7ffbf37fd3a415b66d69888b5fe7361b18ef2014bd06af76c1d",
+        "5 and 5.0 differ"
+    );
+    let every_kind = [
+        (Key::Int(9), json!({ "id": "t:9", "text": "ü \"q\" \\ \n" })),
+        (Key::Int(10), json!({ "id": "t:10", "b": { "z": [1, 2.5, null], "a": true } })),
+        (Key::from("a/b"), json!({ "id": "t:`a/b`" })),
+        (
+            Key::Array(vec![Value::Int(1), Value::String("x".into())]),
+            json!({ "id": "t:[1, 'x']", "n": -1 }),
+        ),
+    ];
+    assert_eq!(
+        table(&every_kind),
+        "b3:de5c82e6430a85b48233d3ca6b317d854047f711101ef8b6ab618a06c997f9f1"
+    );
+    let row = |n| (Key::Int(n), json!({ "text": "x".repeat(200), "id": format!("t:{n}") }));
+    assert_eq!(
+        table(&(0..100).map(row).collect::<Vec<_>>()),
+        "b3:8f4722bd170761f3bcf63164cd2601ed3113e221616abdc044d2a952b6d00fd8",
+        "more than one chunk of BLAKE3"
+    );
 }
