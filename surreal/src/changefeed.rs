@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -43,10 +43,15 @@ type Bell = SelectAll<Pin<Box<dyn Stream<Item = ()> + Send>>>;
 /// The change feed of one database.
 pub struct Changefeed {
     db: Db,
+    /// For notifications alone: SurrealDB closes a connection on which more of them wait than it holds
+    /// (a transaction of some hundred rows is enough), and the feed is not to be cut off with it.
+    bell_db: Db,
     policy: FeedPolicy,
     /// Shortest retention of any captured table, seconds.
     retention_secs: AtomicI64,
     bell: Mutex<Option<Bell>>,
+    /// Whether versionstamps are known to be clock time; what is one stays one.
+    clocked: AtomicBool,
 }
 
 impl Changefeed {
@@ -54,7 +59,9 @@ impl Changefeed {
     #[must_use]
     pub fn new(db: Db, policy: FeedPolicy) -> Self {
         let retention_secs = AtomicI64::new(i64::MAX);
-        Self { db, policy, retention_secs, bell: Mutex::new(None) }
+        let bell_db = db.beside();
+        let (bell, clocked) = (Mutex::new(None), AtomicBool::new(false));
+        Self { db, bell_db, policy, retention_secs, bell, clocked }
     }
 
     async fn structure(&self) -> Result<Vec<Table>, SourceError> {
@@ -83,16 +90,20 @@ impl Changefeed {
     /// The versionstamp of a moment. The server's own conversion of datetimes is not relied on: SurrealKV
     /// (3.3.5) stamps milliseconds << 16, and reads a datetime as nanoseconds, behind every change.
     async fn versionstamp_of(&self, time_us: i64) -> Result<u64, SourceError> {
-        let statement = "SHOW CHANGES FOR DATABASE SINCE 0 LIMIT 1";
-        let first = self.db.run(statement, []).await.map_err(source_error)?;
-        let first = match first.first() {
-            Some(Value::Array(sets)) => sets.first().and_then(|set| set.field("versionstamp")),
-            _ => None,
-        };
         // An empty feed, and one that merely counts, are read from the start.
-        let clocked = matches!(first, Some(Value::Int(at)) if commit_time(at.cast_unsigned()) > 0);
-        let millis = u64::try_from(time_us.div_euclid(1000)).unwrap_or(0);
-        Ok(if clocked { millis << 16 } else { 0 })
+        if !self.clocked.load(Ordering::Relaxed) {
+            let statement = "SHOW CHANGES FOR DATABASE SINCE 0 LIMIT 1";
+            let first = self.db.run(statement, []).await.map_err(source_error)?;
+            let first = match first.first() {
+                Some(Value::Array(sets)) => sets.first().and_then(|set| set.field("versionstamp")),
+                _ => None,
+            };
+            if !matches!(first, Some(Value::Int(at)) if commit_time(at.cast_unsigned()) > 0) {
+                return Ok(0);
+            }
+            self.clocked.store(true, Ordering::Relaxed);
+        }
+        Ok(u64::try_from(time_us.div_euclid(1000)).unwrap_or(0) << 16)
     }
 
     /// Rows with their versions, both as of one moment.
@@ -133,7 +144,7 @@ impl Changefeed {
         let mut bell = SelectAll::new();
         for table in self.structure().await?.iter().filter(|table| table.is_captured()) {
             let statement = format!("LIVE SELECT VALUE id FROM {}", quote(&table.name));
-            let live = self.db.client().query(statement).await;
+            let live = self.bell_db.client().await.map_err(source_error)?.query(statement).await;
             let mut live = live.map_err(|error| source_error(crate::connect::classify(error)))?;
             let stream = live.stream::<sdk::Value>(0);
             let stream = stream.map_err(|error| source_error(crate::connect::classify(error)))?;

@@ -124,6 +124,10 @@ pub fn to_sdk(value: &Value) -> Result<sdk::Value, ConvertError> {
             sdk::Value::Array(v.iter().map(to_sdk).collect::<Result<Vec<_>, _>>()?.into())
         }
         Value::Set(v) => {
+            #[expect(
+                clippy::mutable_key_type,
+                reason = "a regex's cache takes no part in its order"
+            )]
             let values =
                 v.iter().map(to_sdk).collect::<Result<std::collections::BTreeSet<_>, _>>()?;
             sdk::Value::Set(sdk::Set::from(values))

@@ -4,8 +4,12 @@ use revenant_log::Value;
 use revenant_surreal::{Db, Target};
 
 pub(crate) async fn database() -> Db {
+    database_at("mem://").await
+}
+
+pub(crate) async fn database_at(url: &str) -> Db {
     let target = Target {
-        url: "mem://".into(),
+        url: url.into(),
         user: String::new(),
         password: String::new(),
         namespace: "test-ns".into(),
