@@ -7,9 +7,10 @@ use revenant_log::wire::SnapshotItem;
 use revenant_log::{LogId, Seq};
 use tokio::time::Instant;
 
+use crate::engine::Engine;
 use crate::error::Error;
-use crate::maintained::Maintained;
 use crate::scheduler::Scheduler;
+use crate::status::{Loading, Status};
 
 /// Between two reports of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -21,7 +22,7 @@ pub(crate) struct Loaded {
     /// Every row is as of this seq.
     pub(crate) seq: Seq,
     /// The rows.
-    pub(crate) engine: Maintained,
+    pub(crate) engine: Engine,
     /// Their number.
     pub(crate) rows: u64,
 }
@@ -30,7 +31,11 @@ pub(crate) struct Loaded {
 ///
 /// # Errors
 /// The stream breaks, is not whole, or the scheduler ended the registration. Nothing is kept of it.
-pub(crate) async fn load(scheduler: &Scheduler, epoch: u64) -> Result<Loaded, Error> {
+pub(crate) async fn load(
+    status: &Status,
+    scheduler: &Scheduler,
+    epoch: u64,
+) -> Result<Loaded, Error> {
     let mut items = scheduler.snapshot(epoch).await?;
     let odd = |reason: String| Error::Feed { expected: 0, reason };
     let Some(first) = items.next().await else {
@@ -39,7 +44,9 @@ pub(crate) async fn load(scheduler: &Scheduler, epoch: u64) -> Result<Loaded, Er
     let SnapshotItem::Begin { log_id, seq, tables, .. } = first? else {
         return Err(odd("the snapshot does not begin at its beginning".into()));
     };
-    let mut loaded = Loaded { log_id, seq, engine: Maintained::default(), rows: 0 };
+    let due = tables.iter().map(|(_, rows)| rows).sum();
+    status.loads(Some(Loading { seq, rows: 0, due }));
+    let mut loaded = Loaded { log_id, seq, engine: Engine::default(), rows: 0 };
     let mut done: Vec<String> = Vec::new();
     let mut reported = Instant::now();
     while let Some(item) = items.next().await {
@@ -48,6 +55,7 @@ pub(crate) async fn load(scheduler: &Scheduler, epoch: u64) -> Result<Loaded, Er
             SnapshotItem::Rows { table, rows } => {
                 loaded.rows += rows.len() as u64;
                 loaded.engine.load(&table, rows);
+                status.loads(Some(Loading { seq, rows: loaded.rows, due }));
                 if done.last() != Some(&table) {
                     done.push(table);
                 }

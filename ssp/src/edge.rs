@@ -53,6 +53,17 @@ impl EdgeWrite {
     }
 }
 
+/// What happened to one view.
+#[derive(Clone, Debug)]
+pub struct ViewChange {
+    /// The view.
+    pub view: String,
+    /// Its changed edges, each with its depth: 0 for a root row.
+    pub edges: Vec<(usize, EdgeWrite)>,
+    /// Its root rows from now on.
+    pub row_count: u64,
+}
+
 /// What one flush writes for one view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewWrite {

@@ -30,6 +30,7 @@
 
 pub mod config;
 pub mod edge;
+pub mod engine;
 pub mod error;
 pub mod requery;
 pub mod service;
@@ -38,10 +39,9 @@ mod bootstrap;
 mod feed;
 mod http;
 mod load;
-mod maintained;
 mod outbox;
 mod plan;
-mod query;
+pub mod query;
 mod registration;
 mod rerun;
 mod scheduler;

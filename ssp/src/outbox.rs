@@ -17,7 +17,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::edge::{EdgeBatch, EdgeSink, EdgeWrite, SinkError, ViewWrite};
+use crate::edge::{EdgeBatch, EdgeSink, EdgeWrite, SinkError, ViewChange, ViewWrite};
 
 /// First wait after a failed write; doubled up to [`BACKOFF_MOST`].
 const BACKOFF_LEAST: Duration = Duration::from_millis(50);
@@ -27,17 +27,6 @@ const BACKOFF_MOST: Duration = Duration::from_secs(5);
 
 /// A write that takes longer is taken for lost and repeated.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What happened to one view.
-#[derive(Clone, Debug)]
-pub(crate) struct ViewChange {
-    /// The view.
-    pub(crate) view: String,
-    /// Its changed edges, each with its depth: 0 for a root row.
-    pub(crate) edges: Vec<(usize, EdgeWrite)>,
-    /// Its root rows from now on.
-    pub(crate) row_count: u64,
-}
 
 /// A view under this SSP's ownership.
 #[derive(Clone, Debug)]

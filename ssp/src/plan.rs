@@ -2,16 +2,13 @@
 
 use revenant_log::value::Object;
 
+use crate::query::ir::Query;
 use crate::query::parse;
 use crate::rerun::Triggers;
-
-/// A query that the engine can maintain.
-pub(crate) enum Query {}
 
 /// How a query is kept up to date.
 pub(crate) enum Plan {
     /// By the engine, which may still decline; then by the triggers.
-    #[expect(dead_code, reason = "the engine is not joined yet, so every view is re-run")]
     Incremental {
         /// For the engine.
         query: Query,
@@ -31,9 +28,11 @@ pub(crate) enum Plan {
 ///
 /// # Errors
 /// SurrealDB's message, when the query is none, or why it is refused.
-pub(crate) fn plan(surql: &str, _params: &Object) -> Result<Plan, String> {
-    parse::check(surql)?;
-    let timed = surql.contains("time::") || surql.contains("rand");
-    let triggers = Triggers { tables: None, timed };
-    Ok(Plan::Requery { triggers, reason: "no engine takes it".into() })
+pub(crate) fn plan(surql: &str, params: &Object) -> Result<Plan, String> {
+    let parse::Parsed { query, tables, timed } = parse::parse(surql, params)?;
+    let triggers = Triggers { tables, timed };
+    Ok(match query {
+        Ok(query) => Plan::Incremental { query, triggers },
+        Err(what) => Plan::Requery { triggers, reason: format!("not maintained: {what}") },
+    })
 }

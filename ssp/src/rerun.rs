@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use revenant_log::Seq;
+use revenant_log::{Record, RecordId, Seq};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::edge::{Edge, edge_id};
-use crate::outbox::{Outbox, Owned, ViewChange};
+use crate::edge::{Edge, ViewChange, edge_id};
+use crate::outbox::{Outbox, Owned};
 use crate::requery::{Requery, RequeryError, RequeryMember, RequeryText};
 use crate::sequencer::{Members, Opened, ViewReport, difference};
 
@@ -23,6 +23,13 @@ const RUNS_MOST: usize = 4;
 
 /// Between a change and the run that it calls for: a burst of changes costs one run.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// Between two runs of a view, so many times the last run's duration: while changes go on, a view takes
+/// one part in so many of a database's time.
+const REST: u32 = 10;
+
+/// Longest rest while changes go on.
+const REST_MOST: Duration = Duration::from_secs(5);
 
 /// Between two runs of a view that depends on the time.
 const TIMER: Duration = Duration::from_secs(10);
@@ -73,11 +80,15 @@ struct View {
     reason: String,
     /// By edge id.
     edges: HashMap<String, Edge>,
+    /// Records that were deleted since the last run, each with the value of `called` then. SurrealDB may
+    /// have dropped their edges with them: one that came back needs its edge anew.
+    dropped: HashMap<RecordId, u64>,
     /// Grows with every change that calls for a run.
     called: u64,
     /// The value of `called` that the last finished run answers.
     answered: u64,
-    running: bool,
+    /// When the run that is under way began.
+    running: Option<Instant>,
     /// No run before this time.
     earliest: Instant,
     backoff: Duration,
@@ -127,10 +138,11 @@ impl Rerun {
             triggers,
             reason,
             edges,
+            dropped: HashMap::new(),
             // Changes while the first run was under way may be missing from it.
             called: 1,
             answered: 0,
-            running: false,
+            running: None,
             earliest: Instant::now() + DEBOUNCE,
             backoff: BACKOFF_LEAST,
             seq: state.seq,
@@ -149,14 +161,20 @@ impl Rerun {
         self.state().views.remove(view).is_some()
     }
 
-    /// Hears that rows of `tables` changed, up to `seq`.
-    pub(crate) fn touch<'a>(&self, seq: Seq, tables: impl Iterator<Item = &'a Arc<str>>) {
+    /// Hears of records that were applied, up to `seq`.
+    pub(crate) fn touch(&self, seq: Seq, records: &[Record]) {
         let mut state = self.state();
         state.seq = seq;
         if state.views.is_empty() {
             return;
         }
-        let tables: BTreeSet<&str> = tables.map(AsRef::as_ref).collect();
+        let tables: BTreeSet<&str> =
+            records.iter().map(|record| record.event.table.as_ref()).collect();
+        let gone: BTreeSet<RecordId> = records
+            .iter()
+            .filter(|record| record.event.body.is_none())
+            .map(|record| record.event.record_id())
+            .collect();
         let mut called = false;
         for view in state.views.values_mut() {
             let concerned = view
@@ -166,6 +184,9 @@ impl Rerun {
                 .is_none_or(|own| own.iter().any(|table| tables.contains(table.as_str())));
             if concerned {
                 view.call();
+                let at = view.called;
+                let members = view.edges.values().filter(|edge| gone.contains(&edge.record));
+                view.dropped.extend(members.map(|edge| (edge.record.clone(), at)));
                 called = true;
             }
         }
@@ -187,7 +208,7 @@ impl Rerun {
             },
             reason: view.reason.clone(),
             last_error: view.last_error.clone(),
-            due: view.running || view.called > view.answered,
+            due: view.running.is_some() || view.called > view.answered,
         };
         state.views.iter().map(report).collect()
     }
@@ -239,7 +260,7 @@ impl Rerun {
         let due = state.views.iter_mut().filter(|(_, view)| view.due().is_some_and(|at| at <= now));
         // The one that waits longest goes first.
         let (name, view) = due.min_by_key(|(_, view)| view.earliest)?;
-        view.running = true;
+        view.running = Some(now);
         let taken = (
             name.clone(),
             Mark { number: view.number, called: view.called, seq },
@@ -264,14 +285,15 @@ impl Rerun {
         let State { views, failures, .. } = &mut *state;
         let same = |view: &&mut View| view.number == mark.number;
         let Some(view) = views.get_mut(name).filter(same) else { return };
-        view.running = false;
+        let now = Instant::now();
+        let took = view.running.take().map_or(Duration::ZERO, |begun| now - begun);
         let members = match outcome {
             Ok(members) => members,
             Err(error) => {
                 *failures += 1;
                 tracing::warn!(view = name, %error, "a query is run again later");
                 view.last_error = Some(error.to_string());
-                view.earliest = Instant::now() + view.backoff;
+                view.earliest = now + view.backoff;
                 view.backoff = (view.backoff * 2).min(BACKOFF_MOST);
                 return;
             }
@@ -279,10 +301,14 @@ impl Rerun {
         view.last_error = None;
         view.backoff = BACKOFF_LEAST;
         view.answered = mark.called;
-        view.earliest = Instant::now() + DEBOUNCE;
+        view.earliest = now + (took * REST).clamp(DEBOUNCE, REST_MOST);
         view.seq = mark.seq;
         let edges = edges_of(name, members);
-        let before = std::mem::replace(&mut view.edges, edges).into_values().collect();
+        let mut before = std::mem::replace(&mut view.edges, edges);
+        let came_back = |edge: &Edge| view.dropped.contains_key(&edge.record);
+        before.retain(|id, edge| !(came_back(edge) && view.edges.contains_key(id)));
+        view.dropped.retain(|_, called| *called > mark.called);
+        let before = before.into_values().collect();
         let wanted = view.edges.values().map(|edge| (0, edge.clone())).collect();
         let change = ViewChange {
             view: name.to_owned(),
@@ -307,7 +333,7 @@ struct Mark {
 impl View {
     /// When the next run is due, if one is.
     fn due(&self) -> Option<Instant> {
-        if self.running {
+        if self.running.is_some() {
             return None;
         }
         if self.called > self.answered {

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use revenant_log::{LogId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::edge::{Edge, EdgeWrite};
+use crate::edge::{Edge, EdgeWrite, ViewChange};
+use crate::engine::{Engine, Size, Stepped};
 use crate::feed::Received;
-use crate::maintained::{Declined, Maintained};
-use crate::outbox::{Dropped, Outbox, Owned, ViewChange};
-use crate::plan::Query;
+use crate::outbox::{Dropped, Outbox, Owned};
+use crate::query::expr::Beyond;
+use crate::query::ir::Query;
 use crate::rerun::Rerun;
 use crate::status::Status;
 
@@ -24,7 +25,7 @@ const MESSAGES_MOST: usize = 256;
 /// What the thread is asked to do.
 enum Message {
     Apply { records: Vec<Received>, window: OwnedSemaphorePermit },
-    Open { view: Opening, reply: oneshot::Sender<Result<Opened, Declined>> },
+    Open { view: Opening, reply: oneshot::Sender<Result<Opened, Beyond>> },
     Close { view: String, why: Dropped, reply: oneshot::Sender<()> },
     Report { reply: oneshot::Sender<Report> },
     Members { view: String, reply: oneshot::Sender<Option<Members>> },
@@ -50,6 +51,7 @@ pub(crate) struct Report {
     pub(crate) transactions: u64,
     pub(crate) chain: blake3::Hash,
     pub(crate) views: Vec<ViewReport>,
+    pub(crate) engine: Size,
 }
 
 /// What a maintained view amounts to.
@@ -83,10 +85,12 @@ pub(crate) struct Start {
     pub(crate) log_id: LogId,
     /// The engine holds every row as of this seq.
     pub(crate) seq: Seq,
-    pub(crate) engine: Maintained,
+    pub(crate) engine: Engine,
     pub(crate) outbox: Outbox,
     pub(crate) rerun: Rerun,
     pub(crate) status: Arc<Status>,
+    /// Hears of views that the engine gave up, and why.
+    pub(crate) lost: mpsc::UnboundedSender<(String, Beyond)>,
 }
 
 impl Sequencer {
@@ -110,7 +114,7 @@ impl Sequencer {
     }
 
     /// Begins to maintain a view, at whatever seq the engine is. Its edges become what it computes.
-    pub(crate) async fn open(&self, view: Opening) -> Result<Result<Opened, Declined>, Stopped> {
+    pub(crate) async fn open(&self, view: Opening) -> Result<Result<Opened, Beyond>, Stopped> {
         self.ask(|reply| Message::Open { view, reply }).await
     }
 
@@ -146,12 +150,13 @@ struct Worker {
     seq: Seq,
     transactions: u64,
     chain: blake3::Hash,
-    engine: Maintained,
+    engine: Engine,
     /// The seq at which each view last changed.
     changed: HashMap<String, Seq>,
     outbox: Outbox,
     rerun: Rerun,
     status: Arc<Status>,
+    lost: mpsc::UnboundedSender<(String, Beyond)>,
 }
 
 impl Worker {
@@ -168,6 +173,7 @@ impl Worker {
             outbox: start.outbox,
             rerun: start.rerun,
             status: start.status,
+            lost: start.lost,
         }
     }
 
@@ -202,19 +208,25 @@ impl Worker {
             self.chain = chain.finalize();
             records.push(record);
         }
-        let changes = self.engine.apply(&records);
+        let Stepped { changes, lost } = self.engine.apply(&records);
+        for (view, beyond) in lost {
+            tracing::warn!(view, %beyond, "the view is re-run from now on");
+            self.changed.remove(&view);
+            // The session may be ending; then nobody needs to hear of it.
+            drop(self.lost.send((view, beyond)));
+        }
         for change in &changes {
             self.changed.insert(change.view.clone(), self.seq);
         }
         self.outbox.push(Some(self.seq), changes);
-        self.rerun.touch(self.seq, records.iter().map(|record| &record.event.table));
+        self.rerun.touch(self.seq, &records);
         self.status.set_applied(self.seq);
     }
 
-    fn open(&mut self, opening: Opening) -> Result<Opened, Declined> {
+    fn open(&mut self, opening: Opening) -> Result<Opened, Beyond> {
         let Opening { owned, query, stored } = opening;
         let view = owned.view.clone();
-        let edges = self.engine.open(&view, query)?;
+        let edges = self.engine.open(&view, &query)?;
         self.changed.insert(view.clone(), self.seq);
         let row_count = self.engine.row_count(&view);
         let change = ViewChange { view, edges: difference(stored, edges), row_count };
@@ -233,6 +245,7 @@ impl Worker {
             transactions: self.transactions,
             chain: self.chain,
             views: views.collect(),
+            engine: self.engine.size(),
         }
     }
 

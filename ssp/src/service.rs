@@ -145,6 +145,9 @@ async fn supervise(context: Arc<Context>) {
         let begun = Instant::now();
         let Err(error) = attempt(&context).await else { return };
         context.status.report(&error);
+        if matches!(error, Error::Unreachable { .. } | Error::Scheduler { .. }) {
+            context.status.waits_for(Some("scheduler"));
+        }
         if error.kind() == ErrorKind::Input {
             context.status.enter(State::Failed);
             tracing::error!(%error, "an operator must act; registering again meanwhile");
@@ -170,6 +173,7 @@ async fn attempt(context: &Arc<Context>) -> Result<(), Error> {
         registered = context.scheduler.register(&url) => registered?,
     };
     let (registered, native) = registered;
+    context.status.waits_for(None);
     tracing::info!(
         epoch = native.epoch,
         snapshot_seq = registered.snapshot_seq,

@@ -17,12 +17,13 @@ use crate::error::{Error, ErrorKind};
 use crate::feed::{Feed, Intake};
 use crate::load::Load;
 use crate::outbox::Outbox;
+use crate::query::expr::Beyond;
 use crate::registration::Registration;
 use crate::rerun::Rerun;
 use crate::scheduler::{Heartbeat, Native, Scheduler};
 use crate::sequencer::{Sequencer, Start};
 use crate::service::Context;
-use crate::status::State;
+use crate::status::{State, Status};
 use crate::ttl;
 use crate::views::{Refusal, Views};
 
@@ -66,6 +67,8 @@ pub(crate) struct Session {
     pub(crate) rerun: Rerun,
     /// The views it owns.
     pub(crate) views: Views,
+    /// Views that the engine gave up.
+    losses: tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Beyond)>>,
 }
 
 /// Runs one registration until it ends. `Ok` means that the service was asked to stop.
@@ -81,7 +84,7 @@ pub(crate) async fn run(
     let loaded = tokio::select! {
         () = context.shutdown.cancelled() => return Ok(()),
         error = &mut heartbeats => return Err(error),
-        loaded = load(scheduler, epoch) => loaded?,
+        loaded = load(&context.status, scheduler, epoch) => loaded?,
     };
     if loaded.log_id != native.log_id {
         let reason = format!("its snapshot is of log {}", loaded.log_id);
@@ -97,9 +100,15 @@ pub(crate) async fn run(
 }
 
 /// Loads the snapshot, again and again until it is whole.
-async fn load(scheduler: &Scheduler, epoch: u64) -> Result<bootstrap::Loaded, Error> {
+async fn load(
+    status: &Status,
+    scheduler: &Scheduler,
+    epoch: u64,
+) -> Result<bootstrap::Loaded, Error> {
     loop {
-        match bootstrap::load(scheduler, epoch).await {
+        let loaded = bootstrap::load(status, scheduler, epoch).await;
+        status.loads(None);
+        match loaded {
             Err(error) if error.kind() == ErrorKind::Retry => {
                 tracing::warn!(%error, "the snapshot is loaded again");
                 sleep(RETRY).await;
@@ -115,7 +124,9 @@ impl Session {
         let config = &context.config;
         let outbox = Outbox::new(&config.ssp_id, log_id, seq, config.outbox_edges);
         let rerun = Rerun::default();
+        let (lost, losses) = mpsc::unbounded_channel();
         let sequencer = Sequencer::start(Start {
+            lost,
             log_id,
             seq,
             engine,
@@ -125,7 +136,8 @@ impl Session {
         })
         .map_err(|source| Error::Thread { source })?;
         let views = Views::new(context.clone(), outbox.clone(), sequencer.clone(), rerun.clone());
-        Ok(Self { epoch, log_id, bootstrap_seq: seq, sequencer, outbox, rerun, views })
+        let losses = tokio::sync::Mutex::new(losses);
+        Ok(Self { epoch, log_id, bootstrap_seq: seq, sequencer, outbox, rerun, views, losses })
     }
 
     /// Everything from the first record after the snapshot to the end.
@@ -154,6 +166,13 @@ impl Session {
                 self.views.fenced(&view).await;
             }
         };
+        let demote = async {
+            let mut losses = self.losses.lock().await;
+            while let Some((view, beyond)) = losses.recv().await {
+                self.demote(&view, beyond).await;
+            }
+            pending::<()>().await;
+        };
         let begin = async {
             self.catch_up(context).await;
             self.adopt(assigned).await;
@@ -165,6 +184,7 @@ impl Session {
             error = feed.run(Intake::new(self.log_id, self.bootstrap_seq)) => Err(error),
             error = heartbeats => Err(error),
             error = begin => Err(error),
+            () = demote => Ok(()),
             () = drop_fenced => Err(Error::Fenced {
                 epoch: self.epoch,
                 reason: "the outbox stopped".into(),
@@ -192,10 +212,12 @@ impl Session {
                 Err(error) => {
                     tracing::warn!(%error, "the position of the stored edges is asked for again");
                     context.status.report(&error);
+                    context.status.waits_for(Some("database"));
                     sleep(RETRY).await;
                 }
             }
         };
+        context.status.waits_for(None);
         let begun = Instant::now();
         let (mut last, mut moved) = (Seq::ZERO, begun);
         loop {
@@ -242,6 +264,20 @@ impl Session {
         };
         stream::iter(assigned).for_each_concurrent(ADOPTIONS, adopt).await;
         tracing::info!(count, "assigned views are up to date");
+    }
+
+    /// Has a view re-run that the engine gave up, however long the database is away.
+    async fn demote(&self, view: &str, beyond: Beyond) {
+        loop {
+            match self.views.demote(view, beyond).await {
+                Err(Refusal::Unavailable(reason)) => {
+                    tracing::warn!(view, reason, "the view is re-run later");
+                    sleep(RETRY).await;
+                }
+                Err(refusal) => return self.views.note_failure(view, &refusal),
+                Ok(()) => return,
+            }
+        }
     }
 
     /// Acks what is committed, until the scheduler ends the registration.

@@ -57,6 +57,19 @@ pub(crate) struct Status {
     reconnects: AtomicU64,
     sessions: AtomicU64,
     trouble: Mutex<Option<String>>,
+    waiting_for: Mutex<Option<&'static str>>,
+    loading: Mutex<Option<Loading>>,
+}
+
+/// How far the load of a snapshot is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loading {
+    /// Every row is as of this seq.
+    pub(crate) seq: Seq,
+    /// Rows loaded.
+    pub(crate) rows: u64,
+    /// Rows that there are.
+    pub(crate) due: u64,
 }
 
 impl Status {
@@ -70,6 +83,8 @@ impl Status {
             reconnects: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             trouble: Mutex::default(),
+            waiting_for: Mutex::new(Some("scheduler")),
+            loading: Mutex::default(),
         }
     }
 
@@ -86,6 +101,7 @@ impl Status {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.connected.store(false, Ordering::Relaxed);
         *lock(&self.tail) = None;
+        *lock(&self.loading) = None;
         self.applied.send_replace(Seq::ZERO);
         self.enter(State::Bootstrapping);
     }
@@ -103,6 +119,24 @@ impl Status {
     /// Keeps the reason of the last failure for `/health` and `/info`.
     pub(crate) fn report(&self, trouble: impl ToString) {
         *lock(&self.trouble) = Some(trouble.to_string());
+    }
+
+    /// Says whom it waits for: the scheduler, the database, or nobody.
+    pub(crate) fn waits_for(&self, whom: Option<&'static str>) {
+        *lock(&self.waiting_for) = whom;
+    }
+
+    pub(crate) fn waiting_for(&self) -> Option<&'static str> {
+        *lock(&self.waiting_for)
+    }
+
+    /// Says how far the load of the snapshot is; `None` when none is loaded.
+    pub(crate) fn loads(&self, loading: Option<Loading>) {
+        *lock(&self.loading) = loading;
+    }
+
+    pub(crate) fn loading(&self) -> Option<Loading> {
+        *lock(&self.loading)
     }
 
     pub(crate) fn last_trouble(&self) -> Option<String> {

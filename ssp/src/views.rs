@@ -13,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::edge::{Edge, QueryRow, SinkError};
 use crate::outbox::{Dropped, Outbox, Owned};
 use crate::plan::{self, Plan};
+use crate::query::expr::Beyond;
 use crate::registration::Registration;
 use crate::requery::{RequeryError, RequeryMember, RequeryText};
 use crate::rerun::{Rerun, RerunOpening};
@@ -106,7 +107,17 @@ impl Views {
             }
             self.close(&registration.id, Dropped::Released).await?;
         }
-        self.take_in(registration, epoch).await
+        self.take_in(registration, epoch, None).await
+    }
+
+    /// Has a view re-run from now on, since the engine gave it up. One that is not here is no error.
+    pub(crate) async fn demote(&self, id: &str, beyond: Beyond) -> Result<(), Refusal> {
+        let _door = self.door(id).await;
+        let Some(entry) = self.entry(id).filter(|entry| entry.mode == Mode::Incremental) else {
+            return Ok(());
+        };
+        let taken = self.take_in(entry.registration, entry.epoch, Some(beyond)).await;
+        if let Err(Refusal::Fenced | Refusal::Ended) = taken { Ok(()) } else { taken }
     }
 
     /// Gives up a view and deletes its row and edges. One that is not here is no error, and neither
@@ -219,10 +230,19 @@ impl Views {
         }
     }
 
-    async fn take_in(&self, registration: Registration, epoch: u64) -> Result<(), Refusal> {
+    /// `beyond` is why the engine cannot have the view, if that is known.
+    async fn take_in(
+        &self,
+        registration: Registration,
+        epoch: u64,
+        beyond: Option<Beyond>,
+    ) -> Result<(), Refusal> {
         let sink = &self.context.sink;
-        let plan =
+        let mut plan =
             plan::plan(&registration.surql, &registration.params).map_err(Refusal::Invalid)?;
+        if let (Plan::Incremental { triggers, .. }, Some(beyond)) = (&plan, beyond) {
+            plan = Plan::Requery { triggers: triggers.clone(), reason: beyond.to_string() };
+        }
         // SurrealDB's verdict comes before anything is stored.
         let members = match &plan {
             Plan::Requery { .. } => Some(self.ask(&registration).await?),
@@ -259,7 +279,7 @@ impl Views {
                 let opening = Opening { owned: owned.clone(), query, stored: stored.clone() };
                 match self.sequencer.open(opening).await.map_err(|Stopped| Refusal::Ended)? {
                     Ok(opened) => return Ok((Mode::Incremental, opened)),
-                    Err(error) => (triggers, error.reason),
+                    Err(beyond) => (triggers, beyond.to_string()),
                 }
             }
         };

@@ -17,8 +17,16 @@ pub(super) async fn health(State(context): Shared) -> Response {
         Stage::Ready => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
+    let writing = context.session().map(|session| session.outbox.counters().0.trouble);
+    let waiting_for = match writing.flatten() {
+        Some(_) => Some("database"),
+        None => context.status.waiting_for(),
+    };
     let mut body = json!({ "status": state.word() });
-    if state != Stage::Ready && context.status.last_trouble().is_some() {
+    if let Some(what) = waiting_for {
+        body["waiting_for"] = json!(what);
+    }
+    if waiting_for.is_some() || state != Stage::Ready && context.status.last_trouble().is_some() {
         // What went wrong may name addresses; it is in the log and behind the bearer.
         body["degraded"] = json!(true);
     }

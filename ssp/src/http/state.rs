@@ -33,7 +33,12 @@ pub(super) async fn state(State(context): Shared) -> Response {
         "registrations": status.sessions(),
         "reconnects": status.reconnects(),
         "trouble": status.last_trouble(),
+        "waiting_for": status.waiting_for(),
     });
+    if let Some(loading) = status.loading() {
+        body["loading"] =
+            json!({ "seq": loading.seq, "rows": loading.rows, "rows_due": loading.due });
+    }
     if let Some(session) = context.session() {
         let Ok(Ok(report)) = timeout(ANSWER_MOST, session.sequencer.report()).await else {
             return busy();
@@ -102,6 +107,7 @@ fn session_json(session: &Session, report: &Report) -> Value {
         "transactions": report.transactions,
         "chain": report.chain.to_hex().as_str(),
         "views": views,
+        "engine": report.engine,
         "failed": session.views.failures(),
         "counts": { "incremental": report.views.len(), "requery": reruns.len() },
         "outbox": {

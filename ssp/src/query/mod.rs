@@ -1,3 +1,7 @@
-//! Queries: what of SurrealQL is accepted.
+//! Queries: SurrealQL to our own form, what expressions are worth, and the naive evaluation that every
+//! cleverer one must equal. It knows no views and no edges.
 
-pub(crate) mod parse;
+pub mod expr;
+pub mod ir;
+pub mod naive;
+pub mod parse;

@@ -1,15 +1,60 @@
-//! The only file that sees SurrealDB's parser and AST.
+//! SurrealQL to our own form: the only file that sees SurrealDB's parser and AST.
+//!
+//! - The text is read by SurrealDB's own parser, so it means here what it means there.
+//! - What is not understood in full is not approximated: it is named, and the query is re-run instead.
 
-use surrealdb_sql::{Expr, TopLevelExpr};
+use std::collections::BTreeSet;
 
-/// Checks that `surql` is one SELECT statement that cannot write, so that it may be run with more rights
-/// than its registrant has.
+use revenant_log::value::{Datetime, Duration, File, Object};
+use revenant_log::{Key, RecordId, Value};
+use surrealdb_sql::{
+    BinaryOperator, Expr as Sql, Field, Fields, Literal, Part, PrefixOperator, RecordIdKeyLit,
+    TopLevelExpr, field::Selector, literal::ObjectEntry, order::Ordering,
+    statements::SelectStatement,
+};
+use surrealdb_types::ToSql as _;
+
+use super::ir::{Block, Child, Comparison, Expr, OrderBy, Path, Query, Subselect};
+
+/// Subqueries inside subqueries, at most.
+const DEPTH_MOST: usize = 8;
+
+/// Parameters that the database sets: a registration cannot give them.
+const SESSION: [&str; 13] = [
+    "auth",
+    "token",
+    "session",
+    "access",
+    "this",
+    "parent",
+    "value",
+    "before",
+    "after",
+    "event",
+    "input",
+    "request",
+    "reference",
+];
+
+/// A query that SurrealDB would run.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The query in our own form, or what of it we do not understand.
+    pub query: Result<Query, String>,
+    /// The tables it reads; `None` when that cannot be told.
+    pub tables: Option<BTreeSet<String>>,
+    /// Its result may change without a change of any row.
+    pub timed: bool,
+}
+
+/// Reads one SELECT statement that cannot write, so that it may be run with more rights than its
+/// registrant has. Parameters that `params` does not give are NONE.
 ///
 /// # Errors
 /// SurrealDB's message with the position, or why the statement is refused.
-pub(crate) fn check(surql: &str) -> Result<(), String> {
+pub fn parse(surql: &str, params: &Object) -> Result<Parsed, String> {
     let ast = surrealdb_syn::parse(surql).map_err(|error| error.to_string())?;
-    let [TopLevelExpr::Expr(Expr::Select(select))] = ast.expressions.as_slice() else {
+    let [TopLevelExpr::Expr(Sql::Select(select))] = ast.expressions.as_slice() else {
         return Err("Invalid Query Plan: a live query is one SELECT statement".into());
     };
     // SurrealDB's own judgement, which takes for a write whatever it cannot see into.
@@ -17,12 +62,446 @@ pub(crate) fn check(surql: &str) -> Result<(), String> {
         let reason = "a live query neither writes nor calls fn::, script or module functions";
         return Err(format!("Invalid Query Plan: {reason}"));
     }
-    Ok(())
+    let text = select.to_sql();
+    let mut tables = BTreeSet::new();
+    let known = select_tables(select, &mut tables);
+    let lower = Lower { params };
+    Ok(Parsed {
+        query: lower.block(select, None, 0).map(|root| Query { root }),
+        tables: known.then_some(tables),
+        timed: ["time::", "rand", "sequence::"].iter().any(|name| text.contains(name)),
+    })
+}
+
+/// Why a query is not understood.
+type Unknown = String;
+
+/// What is true while a statement is lowered.
+struct Lower<'a> {
+    params: &'a Object,
+}
+
+/// The statement around a subquery.
+struct Outer {
+    /// Fields that it computes: as fields of `$parent` they are not what is stored.
+    aliases: BTreeSet<String>,
+}
+
+impl Lower<'_> {
+    fn block(
+        &self,
+        select: &SelectStatement,
+        outer: Option<&Outer>,
+        depth: usize,
+    ) -> Result<Block, Unknown> {
+        if depth > DEPTH_MOST {
+            return Err(format!("subqueries are nested deeper than {DEPTH_MOST}"));
+        }
+        refuse(select.only, "ONLY")?;
+        refuse(select.split.is_some(), "SPLIT")?;
+        refuse(select.group.is_some(), "GROUP BY")?;
+        refuse(select.explain.is_some(), "EXPLAIN")?;
+        refuse(select.for_update, "FOR UPDATE")?;
+        refuse(!matches!(select.version, Sql::Literal(Literal::None)), "VERSION")?;
+        let (table, record) = self.source(&select.what)?;
+        let mut filter = Vec::new();
+        if let Some(id) = record {
+            let path = Expr::Field(Path(vec!["id".into()]));
+            let id = Expr::Const(Value::RecordId(Box::new(id)));
+            filter.push(Expr::Compare(Comparison::Equal, Box::new(path), Box::new(id)));
+        }
+        if let Some(cond) = &select.cond {
+            filter.push(self.expr(&cond.0, outer)?);
+        }
+        let selectors = selectors(&select.fields);
+        let own = Outer { aliases: selectors.iter().filter_map(|one| alias(one)).collect() };
+        let order = order(select.order.as_ref(), &own)?;
+        let limit = select.limit.as_ref().map(|limit| self.count(&limit.0, "LIMIT")).transpose()?;
+        let start = select.start.as_ref().map(|start| self.count(&start.0, "START")).transpose()?;
+        let filter = Expr::And(filter).conjuncts();
+        Ok(Block {
+            table,
+            filter: if filter.is_empty() { Expr::yes() } else { Expr::And(filter) },
+            order,
+            start: start.unwrap_or(0),
+            limit,
+            children: self.children(&selectors, &own, depth)?,
+        })
+    }
+
+    /// The one table, and the one row of it if a row is named.
+    fn source(&self, what: &[Sql]) -> Result<(String, Option<RecordId>), Unknown> {
+        let [what] = what else { return Err("FROM names several sources".into()) };
+        if let Sql::Table(table) = what {
+            return Ok((table.as_str().to_owned(), None));
+        }
+        match self.constant(what) {
+            Ok(Value::RecordId(id)) => Ok((id.table.clone(), Some(*id))),
+            Ok(Value::Table(table)) => Ok((table, None)),
+            _ => Err(format!("FROM {}", what.to_sql())),
+        }
+    }
+
+    fn children(
+        &self,
+        selectors: &[&Selector],
+        own: &Outer,
+        depth: usize,
+    ) -> Result<Vec<Child>, Unknown> {
+        let mut children = Vec::new();
+        for selector in selectors {
+            let Some((select, first)) = subquery(&selector.expr) else {
+                refuse(
+                    selector.expr.to_sql().contains("SELECT"),
+                    "a subquery inside an expression",
+                )?;
+                continue;
+            };
+            let alias = alias(selector).ok_or("a subquery without an alias")?;
+            let mut block = self.block(select, Some(own), depth + 1)?;
+            if first {
+                block.limit = Some(block.limit.map_or(1, |limit| limit.min(1)));
+            }
+            children.push(Child { alias, block });
+        }
+        let distinct: BTreeSet<_> = children.iter().map(|child| &child.alias).collect();
+        refuse(distinct.len() < children.len(), "two subqueries of one name")?;
+        Ok(children)
+    }
+
+    fn expr(&self, sql: &Sql, outer: Option<&Outer>) -> Result<Expr<Subselect>, Unknown> {
+        if let Ok(value) = self.constant(sql) {
+            return Ok(Expr::Const(value));
+        }
+        match sql {
+            Sql::Idiom(idiom) => self.idiom(&idiom.0, outer),
+            Sql::Prefix { op: PrefixOperator::Not, expr } => {
+                Ok(Expr::Not(Box::new(self.expr(expr, outer)?)))
+            }
+            Sql::Binary { left, op, right } => self.binary(left, op, right, outer),
+            other => Err(format!("the expression {}", other.to_sql())),
+        }
+    }
+
+    fn binary(
+        &self,
+        left: &Sql,
+        op: &BinaryOperator,
+        right: &Sql,
+        outer: Option<&Outer>,
+    ) -> Result<Expr<Subselect>, Unknown> {
+        match (op, left, right) {
+            (BinaryOperator::And, ..) => {
+                return Ok(Expr::And(vec![self.expr(left, outer)?, self.expr(right, outer)?]));
+            }
+            (BinaryOperator::Or, ..) => {
+                return Ok(Expr::Or(vec![self.expr(left, outer)?, self.expr(right, outer)?]));
+            }
+            (BinaryOperator::Inside, field, Sql::Select(select))
+            | (BinaryOperator::Contain, Sql::Select(select), field) => {
+                return self.inside(field, select, outer);
+            }
+            (BinaryOperator::NotInside, field, Sql::Select(select))
+            | (BinaryOperator::NotContain, Sql::Select(select), field) => {
+                return Ok(Expr::Not(Box::new(self.inside(field, select, outer)?)));
+            }
+            _ => {}
+        }
+        let how = comparison(op).ok_or_else(|| format!("the operator {}", op.to_sql()))?;
+        let (left, right) = (self.expr(left, outer)?, self.expr(right, outer)?);
+        Ok(Expr::Compare(how, Box::new(left), Box::new(right)))
+    }
+
+    fn inside(
+        &self,
+        field: &Sql,
+        select: &SelectStatement,
+        outer: Option<&Outer>,
+    ) -> Result<Expr<Subselect>, Unknown> {
+        let field = self.expr(field, outer)?;
+        refuse(!matches!(field, Expr::Field(_)), "IN (SELECT ...) of what is no field")?;
+        let Fields::Value(selector) = &select.fields else {
+            return Err("IN (SELECT ...) without VALUE".into());
+        };
+        let Sql::Idiom(idiom) = &selector.expr else {
+            return Err("IN (SELECT VALUE ...) of what is no field".into());
+        };
+        let value = path(&idiom.0)?;
+        let block = self.block(select, None, DEPTH_MOST)?;
+        Ok(Expr::In(Box::new(field), Subselect { block: Box::new(block), value }))
+    }
+
+    /// A field, or a field of `$parent`.
+    fn idiom(&self, parts: &[Part], outer: Option<&Outer>) -> Result<Expr<Subselect>, Unknown> {
+        let Some(Part::Start(Sql::Param(param))) = parts.first() else {
+            return Ok(Expr::Field(path(parts)?));
+        };
+        let name = param.as_str();
+        refuse(name != "parent", &format!("${name}"))?;
+        let outer = outer.ok_or("$parent where there is none")?;
+        let path = path(&parts[1..])?;
+        let computed = outer.aliases.contains(&path.0[0]);
+        refuse(computed, &format!("$parent.{path}, which the outer query computes"))?;
+        Ok(Expr::Parent(path))
+    }
+
+    fn count(&self, sql: &Sql, what: &str) -> Result<usize, Unknown> {
+        match self.constant(sql) {
+            Ok(Value::Int(count)) if count >= 0 => {
+                usize::try_from(count).map_err(|_| format!("{what} {count}"))
+            }
+            _ => Err(format!("{what} {}", sql.to_sql())),
+        }
+    }
+
+    /// The value of an expression that depends on no row.
+    fn constant(&self, sql: &Sql) -> Result<Value, Unknown> {
+        match sql {
+            Sql::Literal(literal) => self.literal(literal),
+            Sql::Param(param) => self.param(param.as_str()),
+            Sql::Prefix { op: PrefixOperator::Negate, expr } => match self.constant(expr)? {
+                Value::Int(value) => value.checked_neg().map(Value::Int),
+                Value::Float(value) => Some(Value::Float(-value)),
+                Value::Decimal(value) => Some(Value::Decimal(-value)),
+                _ => None,
+            }
+            .ok_or_else(|| sql.to_sql()),
+            Sql::Idiom(idiom) => {
+                let Some((Part::Start(start), fields)) = idiom.0.split_first() else {
+                    return Err(sql.to_sql());
+                };
+                let mut value = self.constant(start)?;
+                for part in fields {
+                    value = match (part, value) {
+                        (Part::Field(name), Value::Object(mut fields)) => {
+                            fields.remove(name.as_str()).unwrap_or_default()
+                        }
+                        _ => return Err(sql.to_sql()),
+                    };
+                }
+                Ok(value)
+            }
+            other => Err(other.to_sql()),
+        }
+    }
+
+    fn param(&self, name: &str) -> Result<Value, Unknown> {
+        refuse(SESSION.contains(&name), &format!("${name}"))?;
+        Ok(self.params.get(name).cloned().unwrap_or_default())
+    }
+
+    fn literal(&self, literal: &Literal) -> Result<Value, Unknown> {
+        Ok(match literal {
+            Literal::None => Value::None,
+            Literal::Null => Value::Null,
+            Literal::Bool(value) => Value::Bool(*value),
+            Literal::Float(value) => Value::Float(*value),
+            Literal::Integer(value) => Value::Int(*value),
+            Literal::Decimal(value) => Value::Decimal(*value),
+            Literal::Duration(value) => {
+                Value::Duration(Duration { secs: value.as_secs(), nanos: value.subsec_nanos() })
+            }
+            Literal::String(value) => Value::String(value.as_str().to_owned()),
+            Literal::RecordId(id) => Value::RecordId(Box::new(RecordId {
+                table: id.table.as_str().to_owned(),
+                key: self.key(&id.key)?,
+            })),
+            Literal::Datetime(value) => Value::Datetime(Datetime {
+                secs: value.timestamp(),
+                nanos: value.timestamp_subsec_nanos(),
+            }),
+            Literal::Uuid(value) => Value::Uuid(*value.as_bytes()),
+            Literal::Array(items) => Value::Array(self.items(items)?),
+            Literal::Set(items) => Value::Set(self.items(items)?.into_iter().collect()),
+            Literal::Object(entries) => Value::Object(self.fields(entries)?),
+            Literal::File(file) => {
+                Value::File(File { bucket: file.bucket.to_string(), key: file.key.to_string() })
+            }
+            Literal::Bytes(bytes) => Value::Bytes(bytes.to_vec()),
+            Literal::UnboundedRange | Literal::Regex(_) | Literal::Geometry(_) => {
+                return Err(format!("the value {}", literal.to_sql()));
+            }
+        })
+    }
+
+    fn items(&self, items: &[Sql]) -> Result<Vec<Value>, Unknown> {
+        items.iter().map(|item| self.constant(item)).collect()
+    }
+
+    fn fields(&self, entries: &[ObjectEntry]) -> Result<Object, Unknown> {
+        let field =
+            |entry: &ObjectEntry| Ok((entry.key.as_str().to_owned(), self.constant(&entry.value)?));
+        entries.iter().map(field).collect()
+    }
+
+    fn key(&self, key: &RecordIdKeyLit) -> Result<Key, Unknown> {
+        Ok(match key {
+            RecordIdKeyLit::Number(key) => Key::Int(*key),
+            RecordIdKeyLit::String(key) => Key::String(key.as_str().to_owned()),
+            RecordIdKeyLit::Uuid(key) => Key::Uuid(*key.as_bytes()),
+            RecordIdKeyLit::Array(items) => Key::Array(self.items(items)?),
+            RecordIdKeyLit::Object(entries) => Key::Object(self.fields(entries)?),
+            RecordIdKeyLit::Generate(_) | RecordIdKeyLit::Range(_) => {
+                return Err(format!("the record id {}", key.to_sql()));
+            }
+        })
+    }
+}
+
+fn refuse(is: bool, what: &str) -> Result<(), Unknown> {
+    if is { Err(what.to_owned()) } else { Ok(()) }
+}
+
+fn comparison(op: &BinaryOperator) -> Option<Comparison> {
+    Some(match op {
+        BinaryOperator::Equal => Comparison::Equal,
+        BinaryOperator::ExactEqual => Comparison::Exact,
+        BinaryOperator::NotEqual => Comparison::NotEqual,
+        BinaryOperator::AllEqual => Comparison::AllEqual,
+        BinaryOperator::AnyEqual => Comparison::AnyEqual,
+        BinaryOperator::LessThan => Comparison::Less,
+        BinaryOperator::LessThanEqual => Comparison::LessOrEqual,
+        BinaryOperator::MoreThan => Comparison::More,
+        BinaryOperator::MoreThanEqual => Comparison::MoreOrEqual,
+        BinaryOperator::Contain => Comparison::Contains,
+        BinaryOperator::NotContain => Comparison::ContainsNot,
+        BinaryOperator::ContainAll => Comparison::ContainsAll,
+        BinaryOperator::ContainAny => Comparison::ContainsAny,
+        BinaryOperator::ContainNone => Comparison::ContainsNone,
+        BinaryOperator::Inside => Comparison::Inside,
+        BinaryOperator::NotInside => Comparison::NotInside,
+        BinaryOperator::AllInside => Comparison::AllInside,
+        BinaryOperator::AnyInside => Comparison::AnyInside,
+        BinaryOperator::NoneInside => Comparison::NoneInside,
+        _ => return None,
+    })
+}
+
+fn order(order: Option<&Ordering>, own: &Outer) -> Result<Vec<OrderBy>, Unknown> {
+    let Some(order) = order else { return Ok(Vec::new()) };
+    let Ordering::Order(keys) = order else { return Err("ORDER BY RAND()".into()) };
+    let mut all = Vec::new();
+    for key in keys.iter() {
+        refuse(key.collate, "COLLATE")?;
+        refuse(key.numeric, "NUMERIC")?;
+        let path = path(&key.value.0)?;
+        let computed = own.aliases.contains(&path.0[0]);
+        refuse(computed, &format!("ORDER BY {path}, which the query computes"))?;
+        all.push(OrderBy { path, descending: !key.direction });
+    }
+    Ok(all)
+}
+
+fn path(parts: &[Part]) -> Result<Path, Unknown> {
+    let field = |part: &Part| match part {
+        Part::Field(name) => Ok(name.as_str().to_owned()),
+        other => Err(format!("the path part {}", other.to_sql())),
+    };
+    let names: Vec<_> = parts.iter().map(field).collect::<Result<_, _>>()?;
+    if names.is_empty() { Err("an empty path".into()) } else { Ok(Path(names)) }
+}
+
+fn selectors(fields: &Fields) -> Vec<&Selector> {
+    match fields {
+        Fields::Value(selector) => vec![selector],
+        Fields::Select(fields) => fields
+            .iter()
+            .filter_map(|field| match field {
+                Field::All => None,
+                Field::Single(selector) => Some(selector),
+            })
+            .collect(),
+    }
+}
+
+/// The name under which a field is computed.
+fn alias(selector: &Selector) -> Option<String> {
+    match selector.alias.as_ref()?.0.as_slice() {
+        [Part::Field(name)] => Some(name.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+/// `(SELECT ...)`, or `(SELECT ...)[0]`, which is its first row.
+fn subquery(sql: &Sql) -> Option<(&SelectStatement, bool)> {
+    match sql {
+        Sql::Select(select) => Some((select, false)),
+        Sql::Idiom(idiom) => match idiom.0.as_slice() {
+            [Part::Start(Sql::Select(select)), Part::First] => Some((select, true)),
+            [Part::Start(Sql::Select(select)), Part::Value(Sql::Literal(Literal::Integer(0)))] => {
+                Some((select, true))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Adds the tables that a statement reads; says whether these are all.
+fn select_tables(select: &SelectStatement, to: &mut BTreeSet<String>) -> bool {
+    let sources = select.what.iter().all(|what| match what {
+        Sql::Table(table) => {
+            to.insert(table.as_str().to_owned());
+            true
+        }
+        Sql::Literal(Literal::RecordId(id)) => {
+            to.insert(id.table.as_str().to_owned());
+            true
+        }
+        Sql::Select(select) => select_tables(select, to),
+        _ => false,
+    });
+    sources
+        && select.fetch.is_none()
+        && selectors(&select.fields).iter().all(|one| expr_tables(&one.expr, to))
+        && select.cond.iter().all(|cond| expr_tables(&cond.0, to))
+        && select.order.iter().all(|order| match order {
+            Ordering::Random => true,
+            Ordering::Order(keys) => keys.iter().all(|key| parts_tables(&key.value.0, to)),
+        })
+}
+
+fn expr_tables(sql: &Sql, to: &mut BTreeSet<String>) -> bool {
+    match sql {
+        Sql::Literal(Literal::Array(items) | Literal::Set(items)) => {
+            items.iter().all(|item| expr_tables(item, to))
+        }
+        Sql::Literal(Literal::Object(entries)) => {
+            entries.iter().all(|entry| expr_tables(&entry.value, to))
+        }
+        Sql::Literal(_) | Sql::Param(_) | Sql::Constant(_) => true,
+        Sql::Idiom(idiom) => parts_tables(&idiom.0, to),
+        Sql::Prefix { expr, .. } => expr_tables(expr, to),
+        Sql::Binary { left, right, .. } => expr_tables(left, to) && expr_tables(right, to),
+        Sql::FunctionCall(call) => {
+            let pure = ["string", "math", "array", "count", "type", "time", "duration", "not"];
+            let name = call.receiver.to_string();
+            pure.contains(&name.split("::").next().unwrap_or_default())
+                && call.arguments.iter().all(|argument| expr_tables(argument, to))
+        }
+        Sql::Select(select) => select_tables(select, to),
+        _ => false,
+    }
+}
+
+/// A path of several parts may lead through a link into any table.
+fn parts_tables(parts: &[Part], to: &mut BTreeSet<String>) -> bool {
+    match parts {
+        [Part::Field(_)] => true,
+        [Part::Start(start), Part::First | Part::Last] => expr_tables(start, to),
+        [Part::Start(start), Part::Value(Sql::Literal(_))] => expr_tables(start, to),
+        [Part::Start(Sql::Param(param)), Part::Field(_)] => param.as_str() == "parent",
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::*;
+
+    fn check(surql: &str) -> Result<(), String> {
+        parse(surql, &Object::new()).map(drop)
+    }
 
     #[test]
     fn a_select_is_accepted() {
@@ -51,6 +530,62 @@ mod tests {
         ] {
             assert!(check(surql).is_err(), "{surql}");
         }
+    }
+
+    fn understood(surql: &str, params: &Object) -> Result<Query, String> {
+        parse(surql, params).unwrap().query
+    }
+
+    #[test]
+    fn parameters_are_bound_and_those_of_the_session_are_not() {
+        let params = [("k".to_owned(), Value::Int(3))].into();
+        let bound = understood("SELECT * FROM t WHERE n = $k LIMIT $k", &params);
+        assert_eq!(bound, understood("SELECT * FROM t WHERE n = 3 LIMIT 3", &Object::new()));
+        let missing = understood("SELECT * FROM t WHERE n = $other", &params);
+        assert_eq!(missing, understood("SELECT * FROM t WHERE n = NONE", &params));
+        let session = understood("SELECT * FROM t WHERE owner = $auth.id", &params);
+        assert!(session.is_err_and(|what| what.contains("$auth")));
+    }
+
+    #[test]
+    fn a_record_in_from_is_a_condition_on_the_id() {
+        let none = Object::new();
+        let named = understood("SELECT * FROM t:a", &none);
+        assert_eq!(named, understood("SELECT * FROM t WHERE id = t:a", &none));
+    }
+
+    #[test]
+    fn what_is_not_understood_in_full_is_named() {
+        for (surql, what) in [
+            ("SELECT * FROM t WHERE string::len(s) > 3", "string::len"),
+            ("SELECT * FROM t WHERE n + 1 = 2", "+"),
+            ("SELECT count() FROM t GROUP ALL", "GROUP"),
+            ("SELECT ->likes->b AS x FROM t WHERE ->likes->b", "->likes"),
+            ("SELECT * FROM t, u", "FROM"),
+            ("SELECT * FROM t:1..5", "FROM"),
+            ("SELECT * FROM ONLY t LIMIT 1", "ONLY"),
+            ("SELECT *, n AS m FROM t ORDER BY m", "ORDER BY m"),
+            ("SELECT * FROM t ORDER BY n COLLATE", "COLLATE"),
+            ("SELECT *, (SELECT * FROM u WHERE k = $parent.m) AS x, n AS m FROM t", "$parent.m"),
+            ("SELECT *, array::len((SELECT * FROM u)) AS x FROM t", "subquery"),
+            ("SELECT * FROM t WHERE n IN (SELECT id FROM u)", "VALUE"),
+            ("SELECT * FROM t WHERE tags[0] = 1", "[0]"),
+        ] {
+            let unknown = understood(surql, &Object::new()).expect_err(surql);
+            assert!(unknown.contains(what), "{surql}: {unknown}");
+        }
+    }
+
+    #[test]
+    fn the_tables_of_a_query_are_told_where_they_can_be() {
+        let tables = |surql| parse(surql, &Object::new()).unwrap().tables;
+        let told = tables(
+            "SELECT *, (SELECT * FROM b WHERE l = $parent.id) AS x FROM a \
+             WHERE n IN (SELECT VALUE n FROM c) AND string::len(s) > 3",
+        );
+        assert_eq!(told, Some(["a", "b", "c"].map(String::from).into()));
+        assert_eq!(tables("SELECT * FROM a WHERE owner.name = 'x'"), None, "it may be a link");
+        assert_eq!(tables("SELECT ->likes->b FROM a"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use revenant_log::wire::{SnapshotItem, SnapshotRow, WireBatch};
-use revenant_log::{Event, Key, LogId, Op, Record, Seq, SourcePos, Value, encode_record};
+use revenant_log::{Event, Key, LogId, Op, Record, RecordId, Seq, SourcePos, Value, encode_record};
 use serde::Deserialize;
 use serde_json::{Value as Body_, json};
 use tokio::net::TcpListener;
@@ -138,6 +138,13 @@ impl FakeScheduler {
 /// Row `key` of `t` becomes `{ n }` at `version`.
 pub(crate) fn row(key: &str, n: i64, version: u64) -> Event {
     let body = [("n".to_owned(), Value::Int(n))].into_iter().collect();
+    event(Op::Update, key, Some(version), Some(Value::Object(body)))
+}
+
+/// Row `key` of `t` with the field `n`, and `o` that links to another row.
+pub(crate) fn linked(key: &str, n: i64, version: u64) -> Event {
+    let link = Value::RecordId(Box::new(RecordId::new("t", key)));
+    let body = [("n".to_owned(), Value::Int(n)), ("o".to_owned(), link)].into_iter().collect();
     event(Op::Update, key, Some(version), Some(Value::Object(body)))
 }
 

@@ -9,7 +9,7 @@ use revenant_ssp::edge::Edge;
 use serde_json::json;
 
 use crate::rig::{Rig, registration};
-use crate::scheduler::{FakeScheduler, LOG, gone, row};
+use crate::scheduler::{FakeScheduler, LOG, gone, linked, row};
 use crate::sink::MemorySink;
 
 const BIG: &str = "SELECT * FROM t WHERE n > 10";
@@ -287,4 +287,47 @@ async fn heartbeats_carry_the_epoch_and_real_figures() {
     assert_eq!(heartbeat["ssp_id"], json!("ssp-1"));
     assert!(heartbeat["memory_usage"].as_f64().is_some_and(|share| share > 0.0), "{heartbeat}");
     assert!(heartbeat["cpu_usage"].is_number(), "{heartbeat}");
+}
+
+#[tokio::test]
+async fn subqueries_are_edges_below_their_parent_s() {
+    let rig = Rig::ready().await;
+    let nested = "SELECT *, (SELECT * FROM t WHERE n = $parent.n ORDER BY id DESC LIMIT 2) AS same \
+                  FROM t WHERE n > 10";
+    rig.register("nested", nested, 1).await;
+    rig.scheduler.append(vec![row("a", 11, 1), row("b", 11, 1), row("c", 11, 1)]);
+    rig.until(|| rig.sink.stored().edges.get("nested").is_some_and(|edges| edges.len() == 9)).await;
+    {
+        let stored = rig.sink.stored();
+        let edges = &stored.edges["nested"];
+        for edge in edges.values().filter(|edge| edge.parent.is_some()) {
+            assert_eq!(edge.parent_rel.as_deref(), Some("same"));
+            assert!(edges.contains_key(edge.parent.as_ref().unwrap()));
+            assert_ne!(edge.record, RecordId::new("t", "a"), "two of three, the last first");
+        }
+    }
+    assert_eq!(rig.sink.stored().rows["nested"].row_count, 3);
+    rig.scheduler.append(vec![gone("c")]);
+    rig.until(|| rig.sink.stored().edges["nested"].len() == 6).await;
+    let state = rig.get("/v1/state").await;
+    assert_eq!(state["views"][0]["mode"], json!("incremental"), "{state:#}");
+}
+
+#[tokio::test]
+async fn a_view_that_the_engine_gives_up_is_run_again_from_then_on() {
+    let rig = Rig::ready().await;
+    let surql = "SELECT * FROM t WHERE o.p != 7 AND n > 10";
+    rig.register("path", surql, 1).await;
+    rig.scheduler.append(vec![row("a", 11, 1)]);
+    rig.shows("path", [("a", 1)]).await;
+    assert_eq!(rig.get("/v1/state").await["counts"], json!({ "incremental": 1, "requery": 0 }));
+    // `o` leads into another row, which only SurrealDB follows.
+    rig.scheduler.append(vec![linked("b", 12, 1)]);
+    rig.shows("path", [("a", 1), ("b", 1)]).await;
+    let state = rig.get("/v1/state").await;
+    assert_eq!(state["counts"], json!({ "incremental": 0, "requery": 1 }), "{state:#}");
+    let reason = state["views"][0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("record link"), "{reason}");
+    rig.scheduler.append(vec![row("c", 13, 1)]);
+    rig.shows("path", [("a", 1), ("b", 1), ("c", 1)]).await;
 }

@@ -1,0 +1,256 @@
+//! From groups to edges: a view is a tree whose nodes are rows, and every node is an edge. A batch's changes
+//! are found by going down from the view along what is marked.
+
+use std::collections::BTreeSet;
+
+use hashbrown::HashSet;
+
+use super::group::GroupId;
+use super::step::Batch;
+use super::store::{RowId, When};
+use super::{Engine, Stepped};
+use crate::edge::{Edge, EdgeWrite, ViewChange, edge_id};
+use crate::query::expr::Beyond;
+
+/// A place in a view's tree: the rows of a group below a row, or the root.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    view: &'a str,
+    /// The edge above, and the subquery's name.
+    parent: Option<(&'a str, &'a str)>,
+    depth: usize,
+}
+
+/// What a view's changes amount to so far.
+#[derive(Default)]
+struct Writes {
+    edges: Vec<(usize, EdgeWrite)>,
+    signature: u64,
+}
+
+/// What an edge adds to its view's signature.
+pub(super) fn signature(edge: &Edge) -> u64 {
+    let mut hash = blake3::Hasher::new();
+    hash.update(edge.id.as_bytes()).update(&edge.version.to_le_bytes());
+    let mut bytes = [0; 8];
+    hash.finalize_xof().fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+impl Engine {
+    /// Every edge of a view, with its depth, parents first.
+    pub(super) fn whole(&self, view: &str, root: GroupId) -> Result<Vec<(usize, Edge)>, Beyond> {
+        let mut writes = Writes::default();
+        let place = Place { view, parent: None, depth: 0 };
+        for row in self.members(root)? {
+            self.put_tree(place, root, row, &mut writes)?;
+        }
+        let edge = |(depth, write)| match write {
+            EdgeWrite::Put(edge) => Some((depth, edge)),
+            EdgeWrite::Delete { .. } => None,
+        };
+        Ok(writes.edges.into_iter().filter_map(edge).collect())
+    }
+
+    /// Writes what a batch changed in every view.
+    pub(super) fn write(&mut self, batch: &Batch, stepped: &mut Stepped) {
+        let mut lost = Vec::new();
+        let roots: BTreeSet<GroupId> =
+            batch.deltas.keys().chain(batch.dirty.keys()).copied().collect();
+        for root in roots {
+            for view in self.group(root).views.clone().as_slice() {
+                let mut writes = Writes::default();
+                let place = Place { view, parent: None, depth: 0 };
+                if let Err(beyond) = self.descend(place, root, batch, &mut writes) {
+                    lost.push((view.to_string(), beyond));
+                    continue;
+                }
+                if let Some(known) = self.views.get_mut(view) {
+                    known.signature ^= writes.signature;
+                }
+                if !writes.edges.is_empty() {
+                    let row_count = self.group(root).count;
+                    let view = view.to_string();
+                    stepped.changes.push(ViewChange { view, edges: writes.edges, row_count });
+                }
+            }
+        }
+        for (view, beyond) in lost {
+            if let Some(known) = self.views.remove(view.as_str()) {
+                self.group_mut(known.root).views.remove(&view);
+            }
+            stepped.lost.push((view, beyond));
+        }
+        if !stepped.lost.is_empty() {
+            stepped
+                .changes
+                .retain(|change| stepped.lost.iter().all(|(view, _)| *view != change.view));
+        }
+    }
+
+    /// Writes what changed among the rows of a group and below them.
+    fn descend(
+        &self,
+        place: Place<'_>,
+        id: GroupId,
+        batch: &Batch,
+        writes: &mut Writes,
+    ) -> Result<(), Beyond> {
+        let delta = batch.deltas.get(&id);
+        for row in delta.iter().flat_map(|delta| &delta.removed) {
+            self.delete_tree(place, id, *row, batch, writes)?;
+        }
+        for row in delta.iter().flat_map(|delta| &delta.added) {
+            self.put_tree(place, id, *row, writes)?;
+        }
+        for row in delta.iter().flat_map(|delta| &delta.updated) {
+            self.stay(place, (id, id), *row, batch, writes)?;
+        }
+        // Rows that entered carry all that is below them, and so do those that were written.
+        let told: HashSet<RowId> = delta.iter().flat_map(|delta| delta.rows()).collect();
+        for row in batch.dirty.get(&id).into_iter().flatten() {
+            if !told.contains(row) {
+                self.stay(place, (id, id), *row, batch, writes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what changed at and below a row that stays where it is; `groups` is where it was and is.
+    fn stay(
+        &self,
+        place: Place<'_>,
+        groups: (GroupId, GroupId),
+        row: RowId,
+        batch: &Batch,
+        writes: &mut Writes,
+    ) -> Result<(), Beyond> {
+        let edge = self.edge(place, row, When::Now);
+        let old = self.edge(place, row, When::Before);
+        if edge.version != old.version || self.store.is_recreated(row) {
+            writes.signature ^= signature(&old) ^ signature(&edge);
+            writes.edges.push((place.depth, EdgeWrite::Put(edge.clone())));
+        }
+        for child in 0..self.children(groups.1) {
+            let was = self.child_group(groups.0, row, child, When::Before)?;
+            let is = self.child_group(groups.1, row, child, When::Now)?;
+            let below = place.below(self, groups.1, child, &edge.id);
+            match (was, is) {
+                (Some(was), Some(is)) if was == is => self.descend(below, is, batch, writes)?,
+                (was, is) => self.replace(below, was, is, batch, writes)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the difference between a group as it was and another as it is.
+    fn replace(
+        &self,
+        place: Place<'_>,
+        was: Option<GroupId>,
+        is: Option<GroupId>,
+        batch: &Batch,
+        writes: &mut Writes,
+    ) -> Result<(), Beyond> {
+        let before = was.map_or(Ok(Vec::new()), |was| self.members_before(was, batch))?;
+        let now = is.map_or(Ok(Vec::new()), |is| self.members(is))?;
+        let kept: HashSet<RowId> = before.iter().copied().collect();
+        if let Some(was) = was {
+            let stays: HashSet<RowId> = now.iter().copied().collect();
+            for row in before.iter().filter(|row| !stays.contains(*row)) {
+                self.delete_tree(place, was, *row, batch, writes)?;
+            }
+        }
+        for row in now {
+            match (was, is) {
+                (Some(was), Some(is)) if kept.contains(&row) => {
+                    self.stay(place, (was, is), row, batch, writes)?;
+                }
+                (_, Some(is)) => self.put_tree(place, is, row, writes)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a row that is now there, with everything below it.
+    fn put_tree(
+        &self,
+        place: Place<'_>,
+        id: GroupId,
+        row: RowId,
+        writes: &mut Writes,
+    ) -> Result<(), Beyond> {
+        let edge = self.edge(place, row, When::Now);
+        writes.signature ^= signature(&edge);
+        writes.edges.push((place.depth, EdgeWrite::Put(edge.clone())));
+        for child in 0..self.children(id) {
+            let Some(inner) = self.child_group(id, row, child, When::Now)? else { continue };
+            let below = place.below(self, id, child, &edge.id);
+            for row in self.members(inner)? {
+                self.put_tree(below, inner, row, writes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a row that was there, with everything that was below it.
+    fn delete_tree(
+        &self,
+        place: Place<'_>,
+        id: GroupId,
+        row: RowId,
+        batch: &Batch,
+        writes: &mut Writes,
+    ) -> Result<(), Beyond> {
+        let edge = self.edge(place, row, When::Before);
+        writes.signature ^= signature(&edge);
+        for child in 0..self.children(id) {
+            let Some(inner) = self.child_group(id, row, child, When::Before)? else { continue };
+            let below = place.below(self, id, child, &edge.id);
+            for row in self.members_before(inner, batch)? {
+                self.delete_tree(below, inner, row, batch, writes)?;
+            }
+        }
+        let write = EdgeWrite::Delete { id: edge.id, record: edge.record };
+        writes.edges.push((place.depth, write));
+        Ok(())
+    }
+
+    /// The rows of a group before the batch.
+    fn members_before(&self, id: GroupId, batch: &Batch) -> Result<Vec<RowId>, Beyond> {
+        let mut rows = self.members(id)?;
+        if let Some(delta) = batch.deltas.get(&id) {
+            let added: HashSet<RowId> = delta.added.iter().copied().collect();
+            rows.retain(|row| !added.contains(row));
+            rows.extend(&delta.removed);
+        }
+        Ok(rows)
+    }
+
+    fn edge(&self, place: Place<'_>, row: RowId, when: When) -> Edge {
+        let record = self.store.id(row).clone();
+        let version = self.store.image(row, when).map_or(1, |image| image.version);
+        let parent = place.parent.map(|(edge, _)| edge);
+        let parent_rel = place.parent.map(|(_, alias)| alias);
+        Edge {
+            id: edge_id(place.view, parent, parent_rel, &record),
+            record,
+            version,
+            parent: parent.map(str::to_owned),
+            parent_rel: parent_rel.map(str::to_owned),
+        }
+    }
+}
+
+impl<'a> Place<'a> {
+    /// The rows of a subquery below the edge of a row.
+    fn below(&self, engine: &'a Engine, group: GroupId, child: usize, edge: &'a str) -> Place<'a>
+    where
+        Self: 'a,
+    {
+        let block = engine.block(engine.group(group).block);
+        let alias = block.key.children[child].alias.as_str();
+        Place { view: self.view, parent: Some((edge, alias)), depth: self.depth + 1 }
+    }
+}

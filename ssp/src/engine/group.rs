@@ -1,0 +1,200 @@
+//! `Group`: the rows that one SELECT with given values returns. A view is a group, and so are the rows of
+//! a subquery for given values of the outer row; whoever asks the same shares the same group.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use revenant_log::Value;
+
+use super::block::BlockId;
+use super::set::SetId;
+use super::store::RowId;
+
+/// A group's place among the groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct GroupId(pub(crate) u32);
+
+/// A row of an outer group, for which a group is the result of a subquery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Use {
+    pub(crate) group: GroupId,
+    pub(crate) row: RowId,
+    /// Which subquery.
+    pub(crate) child: u16,
+}
+
+/// The rows of a block for given values. There are very many, so what few of them have is boxed.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) block: BlockId,
+    /// Bytes of `key` that encode the equal columns' values.
+    prefix_bytes: u32,
+    /// The encodings of all values that tell it from the other groups of its block.
+    pub(crate) key: Box<[u8]>,
+    /// Values that are needed as such: the id where the block is by id, then those of the outer paths.
+    pub(crate) values: Box<[Value]>,
+    /// Of a block with a window: the rows in it, in order.
+    pub(crate) window: Option<Box<Window>>,
+    /// How many rows there are.
+    pub(crate) count: u64,
+    /// Rows of outer groups whose subquery this is.
+    uses: Option<Box<HashSet<Use>>>,
+    /// Views that are this group.
+    pub(crate) views: Names,
+    /// Sets that hold this group's values.
+    sets: Option<Box<Vec<SetId>>>,
+}
+
+/// The names of views: mostly none, or one.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Names {
+    #[default]
+    None,
+    One(Arc<str>),
+    Many(Vec<Arc<str>>),
+}
+
+impl Names {
+    pub(crate) fn as_slice(&self) -> &[Arc<str>] {
+        match self {
+            Self::None => &[],
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Many(names) => names,
+        }
+    }
+
+    pub(crate) fn push(&mut self, name: Arc<str>) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(name),
+            Self::One(other) => Self::Many(vec![other, name]),
+            Self::Many(mut names) => {
+                names.push(name);
+                Self::Many(names)
+            }
+        };
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        match self {
+            Self::One(other) if **other == *name => *self = Self::None,
+            Self::Many(names) => names.retain(|other| **other != *name),
+            _ => {}
+        }
+        if self.as_slice().is_empty() {
+            *self = Self::None;
+        }
+    }
+}
+
+/// The rows that a window shows.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    pub(crate) rows: Vec<RowId>,
+    /// The place of the last row when the window is full: what happens beyond it shows nothing.
+    pub(crate) bound: Option<Box<[u8]>>,
+}
+
+/// What a batch changes in a group.
+#[derive(Debug, Default)]
+pub(crate) struct Delta {
+    pub(crate) added: Vec<RowId>,
+    pub(crate) removed: Vec<RowId>,
+    /// Rows that stay and were written.
+    pub(crate) updated: Vec<RowId>,
+}
+
+impl Use {
+    pub(crate) fn new(group: GroupId, row: RowId, child: usize) -> Self {
+        Self { group, row, child: u16::try_from(child).expect("a query has few subqueries") }
+    }
+}
+
+impl Group {
+    /// A group without rows, of which nothing is known yet but its values.
+    pub(crate) fn new(
+        block: BlockId,
+        key: Box<[u8]>,
+        prefix_bytes: usize,
+        values: Box<[Value]>,
+    ) -> Self {
+        Self {
+            block,
+            prefix_bytes: u32::try_from(prefix_bytes).expect("a key is far below 4 GiB"),
+            key,
+            values,
+            window: None,
+            count: 0,
+            uses: None,
+            views: Names::None,
+            sets: None,
+        }
+    }
+
+    /// The encoding of the equal columns' values.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.key[..self.prefix_bytes as usize]
+    }
+
+    pub(crate) fn uses(&self) -> impl Iterator<Item = &Use> {
+        self.uses.iter().flat_map(|uses| uses.iter())
+    }
+
+    pub(crate) fn add_use(&mut self, one: Use) {
+        self.uses.get_or_insert_default().insert(one);
+    }
+
+    pub(crate) fn remove_use(&mut self, one: Use) {
+        if let Some(uses) = &mut self.uses {
+            uses.remove(&one);
+            if uses.is_empty() {
+                self.uses = None;
+            }
+        }
+    }
+
+    /// Keeps some uses; says whether one was given up.
+    pub(crate) fn retain_uses(&mut self, keep: impl FnMut(&Use) -> bool) -> bool {
+        let Some(uses) = &mut self.uses else { return false };
+        let before = uses.len();
+        uses.retain(keep);
+        let given_up = uses.len() < before;
+        if uses.is_empty() {
+            self.uses = None;
+        }
+        given_up
+    }
+
+    pub(crate) fn sets(&self) -> impl Iterator<Item = SetId> + '_ {
+        self.sets.iter().flat_map(|sets| sets.iter().copied())
+    }
+
+    pub(crate) fn add_set(&mut self, set: SetId) {
+        self.sets.get_or_insert_default().push(set);
+    }
+
+    pub(crate) fn remove_set(&mut self, set: SetId) {
+        if let Some(sets) = &mut self.sets {
+            sets.retain(|other| *other != set);
+            if sets.is_empty() {
+                self.sets = None;
+            }
+        }
+    }
+
+    /// Whether nobody asks for it any more.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.uses.is_none() && self.views.as_slice().is_empty() && self.sets.is_none()
+    }
+}
+
+impl Delta {
+    /// Every row it speaks of.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = RowId> + '_ {
+        self.added.iter().chain(&self.removed).chain(&self.updated).copied()
+    }
+
+    /// Whether nothing changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.updated.is_empty()
+    }
+}

@@ -1,0 +1,449 @@
+//! `Engine`: views kept exact, change by change.
+//!
+//! - A batch of whole transactions is one step: what it changes in the views is net, and absolute.
+//! - A change costs what it concerns: blocks are found by their conditions, groups by their values.
+//! - Equal queries, and equal subqueries of different rows and views, are one group.
+//! - Nothing is guessed: a row that only SurrealDB can judge makes the views that meet it leave.
+//!
+//! Map: [`store`](self) rows; `source` shared indexes; `block` the normal form and `intern` how queries get
+//! there; `router` from changes to blocks; `group` the rows of one block for given values; `set` the values
+//! that `IN (SELECT ...)` looks into; `step` one batch; `edges` from groups to the edges of views.
+//!
+//! The pieces are those of shared-plan view maintenance: templates with parameters as data, bounds over
+//! shared sorted indexes for windows, counted sets with flips for semijoins.
+
+mod block;
+mod edges;
+mod group;
+mod intern;
+mod router;
+mod scope;
+mod set;
+mod slab;
+mod source;
+mod step;
+mod store;
+
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashMap};
+use revenant_log::wire::SnapshotRow;
+use revenant_log::{Record, Value, encode_value};
+use serde::Serialize;
+
+use crate::edge::{Edge, ViewChange};
+use crate::query::expr::Beyond;
+use crate::query::ir::{Path, Query};
+
+use block::{Block, BlockId, BlockKey, Operand};
+use group::{Group, GroupId, Use, Window};
+use router::Router;
+use scope::{At, World};
+use set::{Set, SetId};
+use slab::Slab;
+use source::{Source, SourceId, SourceKey};
+use store::{Image, RowId, Store, When};
+
+/// The views and everything they are computed from.
+#[derive(Default)]
+pub struct Engine {
+    store: Store,
+    sources: Slab<Source>,
+    source_ids: HashMap<SourceKey, SourceId>,
+    /// The sources over each table.
+    table_sources: HashMap<String, Vec<SourceId>>,
+    blocks: Slab<Block>,
+    block_ids: HashMap<BlockKey, BlockId>,
+    routers: HashMap<String, Router>,
+    groups: Slab<Group>,
+    sets: Slab<Set>,
+    set_ids: HashMap<(GroupId, Path), SetId>,
+    /// Sets made while a query was interned, which may turn out not to be needed.
+    new_sets: Vec<SetId>,
+    views: HashMap<Arc<str>, View>,
+    hasher: DefaultHashBuilder,
+}
+
+/// A view.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    root: GroupId,
+    /// A sum over its edges that does not depend on their order.
+    signature: u64,
+}
+
+/// What a batch did.
+#[derive(Debug, Default)]
+pub struct Stepped {
+    /// Net changes, by view.
+    pub changes: Vec<ViewChange>,
+    /// Views that are not maintained any more, and why.
+    pub lost: Vec<(String, Beyond)>,
+}
+
+/// Numbers about the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Size {
+    /// Views.
+    pub views: usize,
+    /// SELECTs with given values; subqueries of different rows are different ones.
+    pub groups: usize,
+    /// SELECTs, whatever their values.
+    pub blocks: usize,
+    /// Shared indexes.
+    pub sources: usize,
+    /// Entries of shared indexes.
+    pub entries: usize,
+    /// Sets that `IN (SELECT ...)` looks into.
+    pub sets: usize,
+}
+
+impl Engine {
+    /// Takes in rows of a snapshot, before the first view.
+    pub fn load(&mut self, table: &str, rows: Vec<SnapshotRow>) {
+        assert!(self.views.is_empty(), "rows are loaded before views are opened");
+        for SnapshotRow { key, version, body } in rows {
+            self.store.load(table, key, Image { version: version.unwrap_or(1), body });
+        }
+    }
+
+    /// Begins to maintain a view, anew if it was maintained, and returns its edges, each with its depth,
+    /// parents first.
+    ///
+    /// # Errors
+    /// A row that the view depends on holds what only SurrealDB can judge.
+    pub fn open(&mut self, view: &str, query: &Query) -> Result<Vec<(usize, Edge)>, Beyond> {
+        self.close(view);
+        let root = match self.root(query) {
+            Ok(root) => root,
+            Err(beyond) => {
+                self.sweep();
+                return Err(beyond);
+            }
+        };
+        let block = self.group(root).block;
+        self.block_mut(block).refs += 1;
+        let name: Arc<str> = view.into();
+        self.group_mut(root).views.push(name.clone());
+        self.drop_unheld_sets();
+        match self.whole(view, root) {
+            Ok(edges) => {
+                let signature = edges.iter().fold(0, |sum, (_, edge)| sum ^ edges::signature(edge));
+                self.views.insert(name, View { root, signature });
+                Ok(edges)
+            }
+            Err(beyond) => {
+                self.group_mut(root).views.remove(view);
+                self.sweep();
+                Err(beyond)
+            }
+        }
+    }
+
+    /// Ceases to maintain a view; one that is unknown is no error.
+    pub fn close(&mut self, view: &str) {
+        let Some(View { root, .. }) = self.views.remove(view) else { return };
+        let block = self.group(root).block;
+        self.group_mut(root).views.remove(view);
+        self.collect(vec![root]);
+        self.release_block(block);
+    }
+
+    /// Applies whole transactions.
+    pub fn apply(&mut self, records: &[Record]) -> Stepped {
+        for record in records {
+            self.store.apply(record);
+        }
+        self.step()
+    }
+
+    /// Root rows of a view.
+    pub fn row_count(&self, view: &str) -> u64 {
+        self.views.get(view).map_or(0, |view| self.group(view.root).count)
+    }
+
+    /// A sum over a view's edges that does not depend on their order.
+    pub fn signature(&self, view: &str) -> u64 {
+        self.views.get(view).map_or(0, |view| view.signature)
+    }
+
+    /// The edges of a view.
+    pub fn edges(&self, view: &str) -> Vec<Edge> {
+        let Some(known) = self.views.get(view) else { return Vec::new() };
+        // What could be evaluated when the batch ended can be evaluated again.
+        let edges = self.whole(view, known.root).unwrap_or_default();
+        edges.into_iter().map(|(_, edge)| edge).collect()
+    }
+
+    /// How much there is of everything.
+    pub fn size(&self) -> Size {
+        Size {
+            views: self.views.len(),
+            groups: self.groups.len(),
+            blocks: self.blocks.len(),
+            sources: self.sources.len(),
+            entries: self.sources.iter().map(|(_, source)| source.len()).sum(),
+            sets: self.sets.len(),
+        }
+    }
+
+    fn root(&mut self, query: &Query) -> Result<GroupId, Beyond> {
+        let (block, operands) = self.intern(&query.root)?;
+        let values = operands.into_iter().map(|operand| match operand {
+            Operand::Const(value) => value,
+            // A root has no outer row.
+            Operand::Outer(_) => Value::None,
+        });
+        self.acquire(block, values.collect())
+    }
+
+    fn world(&self) -> World<'_> {
+        World { store: &self.store, sets: &self.sets }
+    }
+
+    fn group(&self, group: GroupId) -> &Group {
+        self.groups.at(group.0)
+    }
+
+    fn group_mut(&mut self, group: GroupId) -> &mut Group {
+        self.groups.at_mut(group.0)
+    }
+
+    fn block(&self, block: BlockId) -> &Block {
+        self.blocks.at(block.0)
+    }
+
+    fn block_mut(&mut self, block: BlockId) -> &mut Block {
+        self.blocks.at_mut(block.0)
+    }
+
+    /// The group of a block for given values; it is computed if it is new.
+    fn acquire(&mut self, block: BlockId, values: Vec<Value>) -> Result<GroupId, Beyond> {
+        let (key, prefix_bytes) = self.key(block, &values)?;
+        if let Some(group) = self.find(block, &key) {
+            return Ok(group);
+        }
+        let Block { key: block_key, by_id, .. } = self.block(block);
+        let windowed = block_key.window.is_some();
+        let routed = !block_key.outer.is_empty();
+        let mut kept: Vec<Value> = by_id.iter().map(|place| values[*place].clone()).collect();
+        kept.extend_from_slice(&values[block_key.equal.len()..]);
+        let group = Group::new(block, key.into(), prefix_bytes, kept.into());
+        let id = GroupId(self.groups.insert(group));
+        self.list(id, routed);
+        let rows = if windowed {
+            self.group_mut(id).window = Some(Box::default());
+            let window = self.window(id)?;
+            let rows = window.rows.clone();
+            self.group_mut(id).window = Some(Box::new(window));
+            rows
+        } else {
+            self.members(id)?
+        };
+        self.group_mut(id).count = rows.len() as u64;
+        for row in rows {
+            self.adopt(id, row)?;
+        }
+        Ok(id)
+    }
+
+    /// The key of a group, and how many bytes of it are its prefix.
+    fn key(&self, block: BlockId, values: &[Value]) -> Result<(Vec<u8>, usize), Beyond> {
+        let equal = self.block(block).key.equal.len();
+        let (mut key, mut prefix_bytes) = (Vec::with_capacity(32), 0);
+        for (place, value) in values.iter().enumerate() {
+            if place < equal && matches!(value, Value::Regex(_)) {
+                return Err(Beyond::Regex);
+            }
+            encode_value(value, &mut key);
+            if place < equal {
+                prefix_bytes = key.len();
+            }
+        }
+        Ok((key, prefix_bytes))
+    }
+
+    fn find(&self, block: BlockId, key: &[u8]) -> Option<GroupId> {
+        let hash = self.hasher.hash_one(key);
+        let is = |group: &GroupId| *self.group(*group).key == *key;
+        self.block(block).groups.find(hash, is).copied()
+    }
+
+    /// The groups of a block for rows with these equal columns.
+    fn routed(&self, block: BlockId, prefix: &[u8]) -> Vec<GroupId> {
+        if self.block(block).key.outer.is_empty() {
+            return self.find(block, prefix).into_iter().collect();
+        }
+        self.block(block).routes.get(prefix).cloned().unwrap_or_default()
+    }
+
+    /// Lets a group be found.
+    fn list(&mut self, id: GroupId, routed: bool) {
+        let Self { groups, blocks, hasher, .. } = self;
+        let group = groups.at(id.0);
+        let block = blocks.at_mut(group.block.0);
+        let hash = |id: &GroupId| hasher.hash_one(&*groups.at(id.0).key);
+        block.groups.insert_unique(hash(&id), id, hash);
+        if routed {
+            block.routes.entry_ref(group.prefix()).or_default().push(id);
+        }
+    }
+
+    /// Takes in the subqueries of a row that is now in a group.
+    fn adopt(&mut self, group: GroupId, row: RowId) -> Result<(), Beyond> {
+        for child in 0..self.children(group) {
+            let (block, values) = self.child_values(group, row, child, When::Now)?;
+            let inner = self.acquire(block, values)?;
+            self.group_mut(inner).add_use(Use::new(group, row, child));
+        }
+        Ok(())
+    }
+
+    fn children(&self, group: GroupId) -> usize {
+        self.block(self.group(group).block).key.children.len()
+    }
+
+    /// Which group a subquery of a row is.
+    fn child_values(
+        &self,
+        group: GroupId,
+        row: RowId,
+        child: usize,
+        when: When,
+    ) -> Result<(BlockId, Vec<Value>), Beyond> {
+        let child = &self.block(self.group(group).block).key.children[child];
+        let at = self.world().at(row, when);
+        let value = |operand: &Operand| match operand {
+            Operand::Const(value) => Ok(value.clone()),
+            Operand::Outer(path) => at.get(path).map(|value| value.into_owned()),
+        };
+        let values = child.operands.iter().map(value).collect::<Result<_, _>>()?;
+        Ok((child.block, values))
+    }
+
+    /// The group that a subquery of a row is, or was.
+    fn child_group(
+        &self,
+        group: GroupId,
+        row: RowId,
+        child: usize,
+        when: When,
+    ) -> Result<Option<GroupId>, Beyond> {
+        let (block, values) = self.child_values(group, row, child, when)?;
+        let (key, _) = self.key(block, &values)?;
+        Ok(self.find(block, &key))
+    }
+
+    /// The rows of a group, in order where there is one.
+    fn members(&self, id: GroupId) -> Result<Vec<RowId>, Beyond> {
+        let group = self.group(id);
+        if let Some(window) = &group.window {
+            return Ok(window.rows.clone());
+        }
+        let block = self.block(group.block);
+        let mut rows = Vec::new();
+        if block.by_id.is_some() {
+            if let Value::RecordId(id) = &group.values[0]
+                && let Some(row) = self.store.find(id).filter(|_| id.table == block.key.table)
+                && self.is_member(group, row, When::Now)?
+            {
+                rows.push(row);
+            }
+        } else if let Some(source) = block.source {
+            for (_, row) in self.sources.at(source.0).rows(group.prefix()) {
+                if self.at(group, row, When::Now).all(&block.key.open)? {
+                    rows.push(row);
+                }
+            }
+        } else {
+            for row in self.store.scan(&block.key.table) {
+                if self.is_member(group, row, When::Now)? {
+                    rows.push(row);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The rows that a group's window shows now.
+    fn window(&self, id: GroupId) -> Result<Window, Beyond> {
+        let group = self.group(id);
+        let block = self.block(group.block);
+        let (Some(key), Some(source)) = (&block.key.window, block.source) else {
+            unreachable!("a window has an order and a source");
+        };
+        let mut window = Window::default();
+        let mut skipped = 0;
+        for (place, row) in self.sources.at(source.0).rows(group.prefix()) {
+            if !self.at(group, row, When::Now).all(&block.key.open)? {
+                continue;
+            }
+            if skipped < key.start {
+                skipped += 1;
+                continue;
+            }
+            window.rows.push(row);
+            if key.limit == Some(window.rows.len()) {
+                window.bound = Some(place.into());
+                break;
+            }
+        }
+        Ok(window)
+    }
+
+    /// A row, before the outer row of a group.
+    fn at<'e>(&'e self, group: &'e Group, row: RowId, when: When) -> At<'e> {
+        let block = self.block(group.block);
+        let outer = &group.values[usize::from(block.by_id.is_some())..];
+        let outer = (block.key.outer.as_slice(), outer);
+        At { world: self.world(), row, when, outer }
+    }
+
+    /// Whether a row of the group's table satisfies all the group's conditions; windows aside.
+    fn is_member(&self, group: &Group, row: RowId, when: When) -> Result<bool, Beyond> {
+        let prefix = self.prefix(group.block, row, when)?;
+        Ok(prefix.as_deref() == Some(group.prefix())
+            && self.at(group, row, when).all(&self.block(group.block).key.open)?)
+    }
+
+    /// Gives up groups that nobody asks for, and what only they asked for.
+    fn collect(&mut self, mut candidates: Vec<GroupId>) {
+        while let Some(id) = candidates.pop() {
+            if !self.groups.contains(id.0) || !self.group(id).is_unused() {
+                continue;
+            }
+            if self.children(id) > 0 {
+                // What could be evaluated when the rows came in can be evaluated again.
+                for row in self.members(id).unwrap_or_default() {
+                    for child in 0..self.children(id) {
+                        if let Ok(Some(inner)) = self.child_group(id, row, child, When::Now) {
+                            self.group_mut(inner).remove_use(Use::new(id, row, child));
+                            candidates.push(inner);
+                        }
+                    }
+                }
+            }
+            self.drop_group(id);
+        }
+    }
+
+    fn drop_group(&mut self, id: GroupId) {
+        let hash = self.hasher.hash_one(&*self.group(id).key);
+        let block = self.group(id).block;
+        let block = self.blocks.at_mut(block.0);
+        if let Ok(listed) = block.groups.find_entry(hash, |other| *other == id) {
+            listed.remove();
+        }
+        let Some(group) = self.groups.remove(id.0) else { return };
+        if let Some(routed) = block.routes.get_mut(group.prefix()) {
+            routed.retain(|other| *other != id);
+            if routed.is_empty() {
+                block.routes.remove(group.prefix());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

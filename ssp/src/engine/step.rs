@@ -1,0 +1,404 @@
+//! One batch: from changed rows to what changes in groups, and from there to the views.
+//!
+//! 1. Level by level (a level looks into sets of lower levels only): indexes take the changed rows in,
+//!    groups are told, windows are read again, sets count.
+//! 2. Rows that entered, left or changed take, give up or change the groups of their subqueries.
+//! 3. Who is above a changed group is marked, up to the views, and their edges are written.
+//! 4. What nobody asks for is given up, and how rows were before is forgotten.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashbrown::{HashMap, HashSet};
+
+use super::block::BlockId;
+use super::group::{Delta, GroupId, Use};
+use super::set::SetId;
+use super::source::{Source, SourceId};
+use super::store::{RowId, When};
+use super::{Engine, Stepped};
+use crate::query::expr::Beyond;
+
+/// What a batch does.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// What is still to be told of rows, by level.
+    work: BTreeMap<usize, Work>,
+    /// Sets that counted.
+    counted: Vec<SetId>,
+    pub(super) deltas: HashMap<GroupId, Delta>,
+    /// Rows of groups below which something changed.
+    pub(super) dirty: HashMap<GroupId, BTreeSet<RowId>>,
+    /// Blocks that met a row which only SurrealDB can judge.
+    pub(super) lost: HashMap<BlockId, Beyond>,
+}
+
+/// What of one level is to be told of rows: first the sources, then the blocks.
+#[derive(Default)]
+struct Work {
+    sources: Vec<(SourceId, RowId)>,
+    blocks: Vec<(BlockId, RowId)>,
+}
+
+/// Groups of one level that rows concerned.
+#[derive(Default)]
+struct Told {
+    groups: Vec<GroupId>,
+    /// Windows that are to be read again, with rows in them that were written.
+    windows: HashMap<GroupId, HashSet<RowId>>,
+}
+
+impl Engine {
+    /// Brings everything up to date with the rows that changed.
+    pub(super) fn step(&mut self) -> Stepped {
+        let mut batch = Batch::default();
+        self.enqueue_changed(&mut batch);
+        while let Some((_, work)) = batch.work.pop_first() {
+            self.update_sources(work.sources, &mut batch);
+            let touched = self.update_groups(work.blocks, &mut batch);
+            self.count_values(touched, &mut batch);
+        }
+        let orphans = self.follow_rows(&mut batch);
+        self.mark(&mut batch);
+        let mut stepped = Stepped::default();
+        self.give_up_lost(&batch, &mut stepped);
+        self.write(&batch, &mut stepped);
+        self.collect(orphans);
+        for set in batch.counted {
+            if self.sets.contains(set.0) {
+                self.sets.at_mut(set.0).settle();
+            }
+        }
+        self.store.settle();
+        if !stepped.lost.is_empty() {
+            self.sweep();
+        }
+        stepped
+    }
+
+    /// What the changed rows concern at once.
+    fn enqueue_changed(&self, batch: &mut Batch) {
+        for row in self.store.changed() {
+            let table = self.store.id(row).table.as_str();
+            for source in self.table_sources.get(table).into_iter().flatten() {
+                let level = self.sources.at(source.0).level;
+                batch.work.entry(level).or_default().sources.push((*source, row));
+            }
+            if let Some(router) = self.routers.get(table) {
+                for block in router.blocks(self.world(), row) {
+                    let level = self.block(block).level;
+                    batch.work.entry(level).or_default().blocks.push((block, row));
+                }
+            }
+        }
+    }
+
+    fn update_sources(&mut self, mut pairs: Vec<(SourceId, RowId)>, batch: &mut Batch) {
+        pairs.sort_unstable();
+        pairs.dedup();
+        for (id, row) in pairs {
+            let world = super::World { store: &self.store, sets: &self.sets };
+            if let Err(beyond) = self.sources.at_mut(id.0).update(world, row) {
+                let uses = |block: &super::Block| {
+                    block.source == Some(id) || block.atoms.iter().any(|atom| atom.index == id)
+                };
+                let users = self.blocks.iter().filter(|(_, block)| uses(block));
+                batch.lost.extend(users.map(|(block, _)| (BlockId(block), beyond)));
+            }
+        }
+    }
+
+    /// Tells groups what happened to rows, and returns those that were concerned.
+    fn update_groups(
+        &mut self,
+        mut pairs: Vec<(BlockId, RowId)>,
+        batch: &mut Batch,
+    ) -> Vec<GroupId> {
+        pairs.sort_unstable();
+        pairs.dedup();
+        let mut told = Told::default();
+        for (block, row) in pairs {
+            if let Err(beyond) = self.tell_groups(block, row, batch, &mut told) {
+                batch.lost.insert(block, beyond);
+            }
+        }
+        for (id, written) in told.windows {
+            told.groups.push(id);
+            if let Err(beyond) = self.read_window(id, &written, batch) {
+                batch.lost.insert(self.group(id).block, beyond);
+            }
+        }
+        told.groups.sort_unstable();
+        told.groups.dedup();
+        told.groups
+    }
+
+    /// Has whoever looks into a set ask again about rows that the batch left alone, of which values entered
+    /// or left.
+    fn enqueue_flipped(&self, set: SetId, batch: &mut Batch) {
+        let flipped = self.sets.at(set.0).flipped();
+        for id in &self.sets.at(set.0).users {
+            let block = self.block(*id);
+            for atom in block.atoms.iter().filter(|atom| atom.set == set) {
+                let index = self.sources.at(atom.index.0);
+                for value in &flipped {
+                    let mut prefix = Vec::new();
+                    revenant_log::encode_value(value, &mut prefix);
+                    for (_, row) in index.rows(&prefix) {
+                        if self.store.is_changed(row) {
+                            continue;
+                        }
+                        batch.work.entry(block.level).or_default().blocks.push((*id, row));
+                        let Some(source) = block.source else { continue };
+                        let Source { level, atoms, .. } = self.sources.at(source.0);
+                        if atoms.iter().any(|atom| atom.set == set) {
+                            batch.work.entry(*level).or_default().sources.push((source, row));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the groups of a block what happened to a row.
+    fn tell_groups(
+        &self,
+        id: BlockId,
+        row: RowId,
+        batch: &mut Batch,
+        told: &mut Told,
+    ) -> Result<(), Beyond> {
+        let block = self.block(id);
+        let before = self.prefix(id, row, When::Before)?;
+        let now = self.prefix(id, row, When::Now)?;
+        let mut groups = before.as_ref().map_or(Vec::new(), |prefix| self.routed(id, prefix));
+        if let Some(now) = now.as_ref().filter(|_| before != now) {
+            groups.extend(self.routed(id, now));
+        }
+        for group_id in groups {
+            let group = self.group(group_id);
+            let is = |prefix: &Option<Vec<u8>>, when| -> Result<bool, Beyond> {
+                Ok(prefix.as_deref() == Some(group.prefix())
+                    && self.at(group, row, when).all(&block.key.open)?)
+            };
+            let (was, is) = (is(&before, When::Before)?, is(&now, When::Now)?);
+            if !was && !is {
+                continue;
+            }
+            if let Some(window) = &group.window {
+                if self.shows(id, window, row)? {
+                    told.windows.entry(group_id).or_default().insert(row);
+                }
+                continue;
+            }
+            told.groups.push(group_id);
+            let delta = batch.deltas.entry(group_id).or_default();
+            match (was, is) {
+                (true, true) => delta.updated.push(row),
+                (true, false) => delta.removed.push(row),
+                _ => delta.added.push(row),
+            }
+        }
+        Ok(())
+    }
+
+    /// The encoding of a row's equal columns, if the row satisfies a block's residual.
+    pub(super) fn prefix(
+        &self,
+        id: BlockId,
+        row: RowId,
+        when: When,
+    ) -> Result<Option<Vec<u8>>, Beyond> {
+        let key = &self.block(id).key;
+        if self.store.image(row, when).is_none() {
+            return Ok(None);
+        }
+        let at = self.world().at(row, when);
+        let mut prefix = Vec::with_capacity(24);
+        for path in &key.equal {
+            let value = at.get(path)?;
+            if matches!(*value, revenant_log::Value::Regex(_)) {
+                return Err(Beyond::Regex);
+            }
+            revenant_log::encode_value(&value, &mut prefix);
+        }
+        Ok(at.all(&key.residual)?.then_some(prefix))
+    }
+
+    /// Whether what happened to a row may show in a window.
+    fn shows(&self, block: BlockId, window: &super::Window, row: RowId) -> Result<bool, Beyond> {
+        let (Some(bound), Some(source)) = (&window.bound, self.block(block).source) else {
+            return Ok(true);
+        };
+        let source = self.sources.at(source.0);
+        for when in [When::Before, When::Now] {
+            let place = source.place(self.world(), row, when)?;
+            if place.is_some_and(|place| *place <= **bound) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads a window again.
+    fn read_window(
+        &mut self,
+        id: GroupId,
+        written: &HashSet<RowId>,
+        batch: &mut Batch,
+    ) -> Result<(), Beyond> {
+        let window = self.window(id)?;
+        let now: HashSet<RowId> = window.rows.iter().copied().collect();
+        let Some(old) = self.group_mut(id).window.replace(Box::new(window)) else { return Ok(()) };
+        let before: HashSet<RowId> = old.rows.iter().copied().collect();
+        let delta = batch.deltas.entry(id).or_default();
+        delta.added.extend(now.difference(&before));
+        delta.removed.extend(before.difference(&now));
+        delta.updated.extend(now.intersection(&before).filter(|row| written.contains(*row)));
+        Ok(())
+    }
+
+    /// Counts what entered and left groups in the sets that hold their values.
+    fn count_values(&mut self, groups: Vec<GroupId>, batch: &mut Batch) {
+        for group in groups {
+            let sets: Vec<SetId> = self.group(group).sets().collect();
+            for set in sets {
+                let Some(delta) = batch.deltas.get(&group) else { continue };
+                batch.counted.push(set);
+                if let Err(beyond) = self.count_delta(set, delta) {
+                    let users = self.sets.at(set.0).users.iter();
+                    batch.lost.extend(users.map(|block| (*block, beyond)));
+                }
+                self.enqueue_flipped(set, batch);
+            }
+        }
+    }
+
+    fn count_delta(&mut self, id: SetId, delta: &Delta) -> Result<(), Beyond> {
+        let world = super::World { store: &self.store, sets: &self.sets };
+        let path = &self.sets.at(id.0).value;
+        let mut steps = Vec::new();
+        let left = delta.removed.iter().map(|row| (*row, When::Before, false));
+        let entered = delta.added.iter().map(|row| (*row, When::Now, true));
+        let changed = delta
+            .updated
+            .iter()
+            .flat_map(|row| [(*row, When::Before, false), (*row, When::Now, true)]);
+        for (row, when, up) in left.chain(entered).chain(changed) {
+            steps.push((world.at(row, when).get(path)?.into_owned(), up));
+        }
+        // A value that leaves with one row and enters with another never was out.
+        steps.sort_by_key(|(_, up)| !up);
+        let set = self.sets.at_mut(id.0);
+        steps.into_iter().try_for_each(|(value, up)| set.count(value, up))
+    }
+
+    /// Rows that entered, left or changed take their subqueries with them. Returns groups that may have
+    /// lost their last use.
+    fn follow_rows(&mut self, batch: &mut Batch) -> Vec<GroupId> {
+        let mut orphans = Vec::new();
+        let groups: Vec<GroupId> = batch.deltas.keys().copied().collect();
+        for id in groups {
+            let Some(delta) = batch.deltas.get(&id) else { continue };
+            let group = self.group_mut(id);
+            let entered = group.count + delta.added.len() as u64;
+            // Only of a group that is lost can more leave than were in.
+            group.count = entered.saturating_sub(delta.removed.len() as u64);
+            if self.children(id) == 0 {
+                continue;
+            }
+            let followed = self.follow(id, delta, &mut orphans);
+            if let Err(beyond) = followed {
+                batch.lost.insert(self.group(id).block, beyond);
+            }
+        }
+        orphans
+    }
+
+    fn follow(
+        &mut self,
+        id: GroupId,
+        delta: &Delta,
+        orphans: &mut Vec<GroupId>,
+    ) -> Result<(), Beyond> {
+        for row in &delta.removed {
+            for child in 0..self.children(id) {
+                self.let_go(id, *row, child, orphans)?;
+            }
+        }
+        for row in &delta.added {
+            self.adopt(id, *row)?;
+        }
+        for row in &delta.updated {
+            for child in 0..self.children(id) {
+                let (_, before) = self.child_values(id, *row, child, When::Before)?;
+                let (block, now) = self.child_values(id, *row, child, When::Now)?;
+                if before == now {
+                    continue;
+                }
+                self.let_go(id, *row, child, orphans)?;
+                let inner = self.acquire(block, now)?;
+                self.group_mut(inner).add_use(Use::new(id, *row, child));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up the group that a subquery of a row was. It stays until the batch ends.
+    fn let_go(
+        &mut self,
+        id: GroupId,
+        row: RowId,
+        child: usize,
+        orphans: &mut Vec<GroupId>,
+    ) -> Result<(), Beyond> {
+        if let Some(inner) = self.child_group(id, row, child, When::Before)? {
+            self.group_mut(inner).remove_use(Use::new(id, row, child));
+            orphans.push(inner);
+        }
+        Ok(())
+    }
+
+    /// Marks, above every group that changed, the rows it belongs to.
+    fn mark(&self, batch: &mut Batch) {
+        batch.deltas.retain(|_, delta| !delta.is_empty());
+        let mut open: Vec<GroupId> = batch.deltas.keys().copied().collect();
+        let mut seen: HashSet<GroupId> = open.iter().copied().collect();
+        while let Some(id) = open.pop() {
+            for one in self.group(id).uses() {
+                batch.dirty.entry(one.group).or_default().insert(one.row);
+                if seen.insert(one.group) {
+                    open.push(one.group);
+                }
+            }
+        }
+    }
+
+    /// Closes the views that met what only SurrealDB can judge.
+    fn give_up_lost(&mut self, batch: &Batch, stepped: &mut Stepped) {
+        if batch.lost.is_empty() {
+            return;
+        }
+        for (name, view) in &self.views {
+            if let Some(beyond) = self.loss(self.group(view.root).block, batch) {
+                stepped.lost.push((name.to_string(), beyond));
+            }
+        }
+        for (name, _) in &stepped.lost {
+            if let Some(view) = self.views.remove(name.as_str()) {
+                self.group_mut(view.root).views.remove(name);
+            }
+        }
+    }
+
+    fn loss(&self, block: BlockId, batch: &Batch) -> Option<Beyond> {
+        if let Some(beyond) = batch.lost.get(&block) {
+            return Some(*beyond);
+        }
+        let block = self.block(block);
+        let sets = block.atoms.iter().map(|atom| self.sets.at(atom.set.0).group);
+        let below = block.key.children.iter().map(|child| child.block);
+        below
+            .chain(sets.map(|group| self.group(group).block))
+            .find_map(|block| self.loss(block, batch))
+    }
+}

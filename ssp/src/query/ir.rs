@@ -1,0 +1,206 @@
+//! The queries that the engine understands, free of any parser's types. Parameters are bound: what is left
+//! of them are constants.
+//!
+//! - A [`Block`] is one SELECT over one table; its children are the subqueries among its fields.
+//! - Only what decides membership is kept: which fields are selected changes no edge.
+
+use std::fmt;
+
+use revenant_log::Value;
+
+/// A live query.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Query {
+    /// The outermost SELECT.
+    pub root: Block,
+}
+
+/// One SELECT over one table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Block {
+    /// The table.
+    pub table: String,
+    /// What a row must satisfy; the constant `true` when nothing is asked.
+    pub filter: Expr<Subselect>,
+    /// Sort keys, the first is the most significant. Ties are in the order of ids, as in SurrealDB.
+    pub order: Vec<OrderBy>,
+    /// Rows that are skipped.
+    pub start: usize,
+    /// Most rows after that.
+    pub limit: Option<usize>,
+    /// Subqueries, evaluated for every row of the result.
+    pub children: Vec<Child>,
+}
+
+/// A subquery among the fields of a SELECT.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Child {
+    /// The field that holds its rows.
+    pub alias: String,
+    /// The subquery; `$parent` in it is the row it is evaluated for.
+    pub block: Block,
+}
+
+/// A sort key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderBy {
+    /// What is compared.
+    pub path: Path,
+    /// From large to small.
+    pub descending: bool,
+}
+
+/// Names of nested fields, outermost first; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Path(pub Vec<String>);
+
+impl Path {
+    /// Whether this is the row's own id.
+    #[must_use]
+    pub fn is_id(&self) -> bool {
+        self.0.len() == 1 && self.0[0] == "id"
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
+}
+
+/// `SELECT VALUE path FROM ...`, the right side of an `IN`. It refers to no outer row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Subselect {
+    /// The rows; without children.
+    pub block: Box<Block>,
+    /// Which of their values count.
+    pub value: Path,
+}
+
+/// An expression; `S` stands for the sets that `IN (SELECT ...)` looks into.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Expr<S> {
+    /// A value.
+    Const(Value),
+    /// A field of the row.
+    Field(Path),
+    /// A field of the row that the subquery is evaluated for.
+    Parent(Path),
+    /// `!a`: true when `a` is not truthy.
+    Not(Box<Expr<S>>),
+    /// The first operand that is not truthy, else the last. Never empty.
+    And(Vec<Expr<S>>),
+    /// The first operand that is truthy, else the last. Never empty.
+    Or(Vec<Expr<S>>),
+    /// Two operands compared.
+    Compare(Comparison, Box<Expr<S>>, Box<Expr<S>>),
+    /// Whether the operand is in a set of values.
+    In(Box<Expr<S>>, S),
+}
+
+/// How two values are compared, by SurrealDB's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `==`
+    Exact,
+    /// `*=`
+    AllEqual,
+    /// `?=`
+    AnyEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    More,
+    /// `>=`
+    MoreOrEqual,
+    /// `CONTAINS`
+    Contains,
+    /// `CONTAINSNOT`
+    ContainsNot,
+    /// `CONTAINSALL`
+    ContainsAll,
+    /// `CONTAINSANY`
+    ContainsAny,
+    /// `CONTAINSNONE`
+    ContainsNone,
+    /// `IN`, `INSIDE`
+    Inside,
+    /// `NOT IN`, `NOTINSIDE`
+    NotInside,
+    /// `ALLINSIDE`
+    AllInside,
+    /// `ANYINSIDE`
+    AnyInside,
+    /// `NONEINSIDE`
+    NoneInside,
+}
+
+impl<S> Expr<S> {
+    /// The constant true.
+    #[must_use]
+    pub fn yes() -> Self {
+        Self::Const(Value::Bool(true))
+    }
+
+    /// The operands of a conjunction, flattened; what is always true is left out.
+    #[must_use]
+    pub fn conjuncts(self) -> Vec<Self> {
+        match self {
+            Self::And(operands) => operands.into_iter().flat_map(Self::conjuncts).collect(),
+            Self::Const(Value::Bool(true)) => Vec::new(),
+            other => vec![other],
+        }
+    }
+
+    /// The same expression over other sets.
+    ///
+    /// # Errors
+    /// The first that `map` gives.
+    pub fn map<T, E>(&self, map: &mut impl FnMut(&S) -> Result<T, E>) -> Result<Expr<T>, E> {
+        let all = |operands: &[Self], map: &mut _| {
+            operands.iter().map(|operand| operand.map(map)).collect::<Result<Vec<_>, E>>()
+        };
+        Ok(match self {
+            Self::Const(value) => Expr::Const(value.clone()),
+            Self::Field(path) => Expr::Field(path.clone()),
+            Self::Parent(path) => Expr::Parent(path.clone()),
+            Self::Not(operand) => Expr::Not(Box::new(operand.map(map)?)),
+            Self::And(operands) => Expr::And(all(operands, map)?),
+            Self::Or(operands) => Expr::Or(all(operands, map)?),
+            Self::Compare(how, left, right) => {
+                Expr::Compare(*how, Box::new(left.map(map)?), Box::new(right.map(map)?))
+            }
+            Self::In(operand, set) => Expr::In(Box::new(operand.map(map)?), map(set)?),
+        })
+    }
+
+    /// Calls `see` for this expression and every one inside it; not for what is inside sets.
+    pub fn visit<'a>(&'a self, see: &mut impl FnMut(&'a Self)) {
+        see(self);
+        match self {
+            Self::Const(_) | Self::Field(_) | Self::Parent(_) => {}
+            Self::Not(operand) | Self::In(operand, _) => operand.visit(see),
+            Self::And(operands) | Self::Or(operands) => {
+                operands.iter().for_each(|operand| operand.visit(see));
+            }
+            Self::Compare(_, left, right) => {
+                left.visit(see);
+                right.visit(see);
+            }
+        }
+    }
+
+    /// Whether it refers to the outer row.
+    #[must_use]
+    pub fn has_parent(&self) -> bool {
+        let mut found = false;
+        self.visit(&mut |expr| found |= matches!(expr, Self::Parent(_)));
+        found
+    }
+}
