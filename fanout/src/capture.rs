@@ -3,6 +3,9 @@
 //!
 //! A change may become visible after a later one was read. So nothing is read only once: after a doorbell
 //! the last moments are read again, and sweeps go over the last seconds and over the whole window.
+//!
+//! A sweep of the whole window begins one window before where the source stood when the sweep before it
+//! began: what became visible after that one had gone by is read by this one, however long either takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +33,12 @@ const SHORT_EVERY: Duration = Duration::from_millis(250);
 /// What a short sweep goes over.
 const SHORT_SPAN: Duration = Duration::from_secs(2);
 
-/// Between two sweeps of the whole window.
+/// Between two sweeps of the whole window; half a window if that is less.
 const LONG_EVERY: Duration = Duration::from_secs(5);
+
+/// Windows that are read again after a start or a failure: what the journal surely knows. So a change is
+/// not lost if the last sweep of the whole window began within two windows.
+const START_WINDOWS: i64 = 3;
 
 /// A sweep is followed by a rest of at least this many times as long, so that it cannot take over the
 /// database.
@@ -110,6 +117,8 @@ struct Pass {
     begun: Instant,
     /// The newest commit known when it began.
     newest_us: i64,
+    /// The source's clock showed at least this when it began.
+    reached_us: i64,
 }
 
 #[derive(Clone, Copy)]
@@ -131,11 +140,14 @@ struct Schedule {
     bursts: usize,
     short: Instant,
     long: Instant,
+    long_every: Duration,
 }
 
 impl Schedule {
-    fn new(now: Instant) -> Self {
-        Self { rung: now, bursts: BURST_MS.len(), short: now + SHORT_EVERY, long: now + LONG_EVERY }
+    fn new(now: Instant, window: Duration) -> Self {
+        let long_every = LONG_EVERY.min(window / 2);
+        let (short, long) = (now + SHORT_EVERY, now + long_every);
+        Self { rung: now, bursts: BURST_MS.len(), short, long, long_every }
     }
 
     fn ring(&mut self) {
@@ -167,7 +179,7 @@ impl Schedule {
         let rest = took * SWEEP_REST;
         self.short = now + SHORT_EVERY.max(rest);
         if kind == Kind::Long {
-            self.long = now + LONG_EVERY.max(rest);
+            self.long = now + self.long_every.max(rest);
         }
     }
 }
@@ -210,18 +222,20 @@ impl Capture {
     /// The log or the state store refuses for good.
     pub async fn run(&self, begun_us: i64, stop: &CancellationToken) -> Result<(), Error> {
         let mut retry = RETRY_LEAST;
+        let mut leapt_us = None;
         loop {
             let passes = self.health.borrow().passes;
             let error = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                error = self.follow(begun_us) => error,
+                error = self.follow(begun_us, leapt_us) => error,
             };
             if self.health.borrow().passes > passes {
                 retry = RETRY_LEAST;
             }
             self.trouble(&error);
+            leapt_us = None;
             match error {
-                Error::Source(SourceError::Lost(_)) => self.leap().await?,
+                Error::Source(SourceError::Lost(_)) => leapt_us = self.leap().await?,
                 Error::Source(_) => {}
                 Error::Log(error) if error.kind() == ErrorKind::Retry => {}
                 error => return Err(error),
@@ -250,34 +264,40 @@ impl Capture {
         }
     }
 
-    /// Reads until something fails.
-    async fn follow(&self, begun_us: i64) -> Error {
-        let mut due = Schedule::new(Instant::now());
+    /// Reads until something fails. `leapt_us`: what is older was given up.
+    async fn follow(&self, begun_us: i64, leapt_us: Option<i64>) -> Error {
+        let mut due = Schedule::new(Instant::now(), self.window);
         // What was missed while nobody read comes first, up to the feed's end, and alone.
-        let mut sweep = Some(self.pass(Kind::Long, begun_us, Duration::ZERO));
-        let mut caught_up = false;
+        let mut sweep = Some(self.first_pass(begun_us, leapt_us));
+        let mut swept_us = None;
         let mut moved = Instant::now();
+        // Under a steady load a burst is always due: a sweep has its turn after each, of as many pages.
+        let mut turn = 0;
         loop {
             if self.doorbell.rang() {
                 due.ring();
             }
             let high = self.journal.position().high;
-            let done = if caught_up && due.take_burst() {
-                let mut burst = self.pass(Kind::Burst, begun_us, moved.elapsed());
-                self.to_the_end(&mut burst).await
+            turn = if sweep.is_some() || due.sweep().is_some() { turn } else { 0 };
+            let done = if let Some(swept_us) = swept_us.filter(|_| turn == 0 && due.take_burst()) {
+                let mut burst = self.pass(Kind::Burst, begun_us, moved.elapsed(), swept_us);
+                self.to_the_end(&mut burst).await.map(|pages| turn = pages)
             } else if let Some(pass) = &mut sweep {
+                turn = turn.saturating_sub(1);
                 match self.step(pass).await {
                     Ok(true) => {
                         self.swept(pass, &mut due).await;
+                        if pass.kind == Kind::Long {
+                            swept_us = Some(pass.reached_us);
+                        }
                         sweep = None;
-                        caught_up = true;
                         Ok(())
                     }
                     Ok(false) => Ok(()),
                     Err(error) => Err(error),
                 }
-            } else if let Some(kind) = due.sweep() {
-                sweep = Some(self.pass(kind, begun_us, moved.elapsed()));
+            } else if let Some((kind, swept_us)) = due.sweep().zip(swept_us) {
+                sweep = Some(self.pass(kind, begun_us, moved.elapsed(), swept_us));
                 Ok(())
             } else {
                 tokio::select! {
@@ -295,22 +315,37 @@ impl Capture {
         }
     }
 
-    /// A pass over the last part of the feed: up to the span of its kind before now, where `idle` is how
-    /// long nothing came. The newest commit known is always read again.
-    fn pass(&self, kind: Kind, begun_us: i64, idle: Duration) -> Pass {
-        let span = match kind {
-            Kind::Burst => BURST_SPAN,
-            Kind::Short => SHORT_SPAN.min(self.window),
-            Kind::Long => self.window,
-        };
-        let newest_us = self.journal.position().newest_us.unwrap_or(begun_us);
-        let from = Place::Time(newest_us.saturating_sub(micros(span.saturating_sub(idle))));
-        Pass { from, kind, begun: Instant::now(), newest_us }
+    /// The pass after a start or a failure.
+    fn first_pass(&self, begun_us: i64, leapt_us: Option<i64>) -> Pass {
+        let window_us = micros(self.window);
+        let known_us = self.journal.position().newest_us;
+        let newest_us = known_us.unwrap_or(begun_us);
+        let windows = if known_us.is_none() || leapt_us.is_some() { 1 } else { START_WINDOWS };
+        let from = Place::Time(newest_us.saturating_sub(windows * window_us));
+        Pass { from, kind: Kind::Long, begun: Instant::now(), newest_us, reached_us: newest_us }
     }
 
-    async fn to_the_end(&self, pass: &mut Pass) -> Result<(), Error> {
-        while !self.step(pass).await? {}
-        Ok(())
+    /// A pass over the last part of the feed: `idle` is how long nothing came, `swept_us` where the source
+    /// stood when the last sweep of the whole window began. The newest commit known is always read again.
+    fn pass(&self, kind: Kind, begun_us: i64, idle: Duration, swept_us: i64) -> Pass {
+        let newest_us = self.journal.position().newest_us.unwrap_or(begun_us);
+        let reached_us = newest_us.saturating_add(micros(idle));
+        let from_us = match kind {
+            Kind::Burst => reached_us.saturating_sub(micros(BURST_SPAN)),
+            Kind::Short => reached_us.saturating_sub(micros(SHORT_SPAN.min(self.window))),
+            Kind::Long => swept_us.saturating_sub(micros(self.window)),
+        };
+        let from = Place::Time(from_us.min(newest_us));
+        Pass { from, kind, begun: Instant::now(), newest_us, reached_us }
+    }
+
+    /// Returns how many pages there were.
+    async fn to_the_end(&self, pass: &mut Pass) -> Result<usize, Error> {
+        let mut pages = 1;
+        while !self.step(pass).await? {
+            pages += 1;
+        }
+        Ok(pages)
     }
 
     /// Reads one page; whether it was the last.
@@ -341,8 +376,10 @@ impl Capture {
     async fn swept(&self, pass: &Pass, due: &mut Schedule) {
         due.swept(pass.kind, pass.begun.elapsed());
         if pass.kind == Kind::Long {
-            // Every later read begins at most one window before what was newest then.
-            self.journal.forget(pass.newest_us.saturating_sub(2 * micros(self.window))).await;
+            // The next sweep begins at most one window before what was newest when this one began; the pass
+            // after a failure, the farthest there is, `START_WINDOWS` before what is newest then.
+            let known_us = START_WINDOWS * micros(self.window);
+            self.journal.forget(pass.newest_us.saturating_sub(known_us)).await;
             self.health.send_modify(|health| {
                 health.sweeps += 1;
                 health.caught_up = true;
@@ -350,18 +387,22 @@ impl Capture {
         }
     }
 
-    /// Goes on at the feed's present end, after noting durably that rows have to be compared.
-    async fn leap(&self) -> Result<(), Error> {
+    /// Goes on at the feed's present end, after noting durably that rows have to be compared. Returns where
+    /// that is, unless the source does not say.
+    async fn leap(&self) -> Result<Option<i64>, Error> {
         match self.source.now().await {
             Ok(now) => {
                 tracing::error!("changes are missing from the feed: all rows will be compared");
                 self.tables.compare_all().await?;
                 self.journal.leap(now.time_us).await;
                 self.health.send_modify(|health| health.gaps += 1);
+                Ok(Some(now.time_us))
             }
-            Err(error) => tracing::warn!(%error, "the source's clock cannot be read"),
+            Err(error) => {
+                tracing::warn!(%error, "the source's clock cannot be read");
+                Ok(None)
+            }
         }
-        Ok(())
     }
 
     fn trouble(&self, error: &Error) {

@@ -32,6 +32,9 @@ use crate::source::Source;
 use crate::store::{Saved, Store};
 use crate::tables::Tables;
 
+/// What there is to say before the database has answered for the first time.
+const NOT_YET: &str = "the database has not answered yet";
+
 /// Wait before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -78,7 +81,7 @@ pub(crate) struct Context {
     pub(crate) loaded: watch::Receiver<u64>,
     pub(crate) drift: watch::Receiver<Drift>,
     pub(crate) phase: watch::Sender<Phase>,
-    /// Why the tables cannot be looked at now.
+    /// Why the tables cannot be looked at now; so from the start until the database has answered.
     pub(crate) trouble: watch::Sender<Option<String>>,
     pub(crate) queries: Option<Arc<dyn QueryRows>>,
     pub(crate) listening: SocketAddr,
@@ -306,7 +309,7 @@ impl Parts {
             loaded: loaded_seen,
             drift: drift_seen,
             phase: watch::Sender::new(phase),
-            trouble: watch::Sender::new(None),
+            trouble: watch::Sender::new(Some(NOT_YET.to_owned())),
             queries,
             listening,
             begun: Instant::now(),
@@ -432,17 +435,17 @@ struct Beginning {
 }
 
 impl Beginning {
-    /// Asks the source's clock, once in the life of a log, until it answers.
+    /// Asks the source's clock until it answers; once in the life of a log, the answer is kept.
     async fn time(&self) -> Result<i64, Error> {
-        if let Some(known_us) = self.known_us {
-            return Ok(known_us);
-        }
         loop {
             match self.source.now().await {
                 Ok(now) => {
+                    self.context.trouble.send_replace(None);
+                    if let Some(known_us) = self.known_us {
+                        return Ok(known_us);
+                    }
                     let begun_us = now.time_us;
                     self.context.registry.note(|meta| meta.begun_us = Some(begun_us)).await?;
-                    self.context.trouble.send_replace(None);
                     return Ok(begun_us);
                 }
                 Err(error) => wait_for(&self.context, &error.into()).await,

@@ -28,7 +28,13 @@ pub(super) async fn ready(State(context): Shared) -> Response {
         Phase::Cloning => (StatusCode::SERVICE_UNAVAILABLE, "cloning"),
         Phase::Failed(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
     };
-    (status, Json(json!({ "status": word }))).into_response()
+    (status, Json(json!({ "status": word, "waiting_for": waiting_for(&context) }))).into_response()
+}
+
+/// Whom it waits for: the database, or nobody.
+fn waiting_for(context: &Context) -> Option<&'static str> {
+    let reached = context.capture.borrow().trouble.is_none() && context.trouble.borrow().is_none();
+    (!reached).then_some("database")
 }
 
 /// How everything is: upstream's figures, and why something is waiting.
@@ -62,7 +68,8 @@ pub(super) async fn health(State(context): Shared) -> Response {
             "total": backends.len(),
         },
         "state": phase_word(&context),
-        "capture": { "connected": context.capture.borrow().trouble.is_none(),
+        "waiting_for": waiting_for(&context),
+        "capture": { "connected": waiting_for(&context).is_none(),
                      "caught_up": context.capture.borrow().caught_up },
         "trouble": trouble,
         "tables_without_feed": without_feed(&context),

@@ -7,17 +7,18 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use revenant_replica::proxy::{self, ProxyError};
 use serde::Deserialize;
 
 use super::Shared;
-use super::problem::Problem;
 
 #[derive(Deserialize)]
 pub(super) struct Statement {
     query: String,
 }
 
-/// Answers a statement from the replica.
+/// Answers a statement from the replica: the closed set that SSPs send here, anything else by whoever
+/// evaluates queries, if there is one.
 pub(super) async fn query(
     State(context): Shared,
     body: Result<Json<Statement>, JsonRejection>,
@@ -26,14 +27,18 @@ pub(super) async fn query(
         Ok(Json(statement)) => statement,
         Err(rejection) => return rejection.into_response(),
     };
-    let Some(queries) = context.queries.clone() else {
-        let detail = "this scheduler answers no statements; use /v1/snapshot";
-        return Problem::new(StatusCode::NOT_IMPLEMENTED, "no_queries", detail).into_response();
-    };
-    let rows = Arc::clone(&context.rows);
+    let (rows, queries) = (Arc::clone(&context.rows), context.queries.clone());
     let answer = tokio::task::spawn_blocking(move || {
-        let snapshot = rows.snapshot().map_err(|error| (500, error.to_string()))?;
-        queries.query(&query, &snapshot).map_err(|reason| (400, reason))
+        let failed = |error: &dyn std::fmt::Display| (500, error.to_string());
+        let snapshot = rows.snapshot().map_err(|error| failed(&error))?;
+        match (proxy::answer(&query, &snapshot), queries) {
+            (Ok(json), _) => Ok(json),
+            (Err(ProxyError::Unsupported { .. }), Some(queries)) => {
+                queries.query(&query, &snapshot).map_err(|reason| (400, reason))
+            }
+            (Err(error @ ProxyError::Unsupported { .. }), None) => Err((400, error.to_string())),
+            (Err(error), _) => Err(failed(&error)),
+        }
     });
     match answer.await {
         Ok(Ok(json)) => Json(json).into_response(),

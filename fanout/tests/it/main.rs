@@ -1,0 +1,9 @@
+//! Tests of the scheduler from outside, over a simulated database.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod capture;
+mod config;
+mod http;
+mod rig;
+mod sim;
