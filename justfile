@@ -1,4 +1,4 @@
-# Every recipe is one line of cargo; logic lives in Rust.
+# Recipes are cargo lines; logic lives in Rust.
 
 # What CI runs, and a little more.
 check: fmt-check clippy doc deny test
@@ -25,3 +25,27 @@ demo *ARGS:
 # Durable appends at 1 and 64 callers, next to the raw floor of the same run.
 bench-log:
     cargo bench -p revenant-log --bench append
+
+# Records applied, a replica rebuilt and rows read, next to redb alone in the same run.
+bench-replica:
+    cargo bench -q -p revenant-replica --bench replica
+
+# All measurements: a short table, then one line of JSON. Some minutes, and a quiet machine.
+bench *ARGS:
+    cargo build --workspace --bin revenant
+    cargo bench -q -p revenant-log --bench append | \
+        cargo run -q -- bench --appends - --data testdata/etcd-history.jsonl.zst {{ARGS}}
+
+# The stripped binary, and both images made from it.
+image:
+    cargo build --workspace --bin revenant
+    rm -rf image && mkdir -p image/app/data
+    strip -o image/revenant "${CARGO_TARGET_DIR:-target}/$(rustc --print host-tuple)/debug/revenant"
+    cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" image/ca-certificates.crt
+    docker build --target revenant -t revenant:local .
+    docker build --target surrealdb-test -t revenant-test/surrealdb:3.3.5 .
+
+# The stack of compose.yaml, tried in containers. Says that it is skipped where no Docker engine answers.
+compose-test *ARGS:
+    if docker version >/dev/null 2>&1; then just image; fi
+    cargo run -q -- compose-test {{ARGS}}

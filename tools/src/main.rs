@@ -1,15 +1,19 @@
 //! `revenant`: one binary for the services, the demo and the tools that look into their data.
 //!
-//! Map: `cmd/` has a file per subcommand; `exit` says how a run ended, `out` prints, `telemetry` logs;
-//! `demo/` is the whole system played and checked. Logic of log, replica, scheduler and SSP is in their
+//! Map: `cmd/` has a file per subcommand; `exit` says how a run ended, `out` prints, `telemetry` logs,
+//! `leash` ends children with their starter; `demo/` is the whole system played and checked,
+//! `bench/` measures it, `compose/` tries it in containers. Logic of log, replica, scheduler and SSP is in their
 //! own crates.
 
 // Futures over SurrealDB's client nest deeply.
 #![recursion_limit = "512"]
 
+mod bench;
 mod cmd;
+mod compose;
 mod demo;
 mod exit;
+mod leash;
 mod out;
 mod telemetry;
 
@@ -30,6 +34,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    leash::obey();
     if cmd::surrealdb::is_called_as_server() {
         return cmd::surrealdb::serve();
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use revenant_surreal::{Db, DbError, Target};
 use tokio_util::sync::CancellationToken;
 
@@ -17,25 +17,36 @@ const SAY_EVERY: u32 = 20;
 /// # Errors
 /// The database answers and refuses: a wrong password or address.
 pub(crate) async fn connect(target: &Target, stop: &CancellationToken) -> Result<Option<Db>> {
+    let db = Db::later(target.clone());
+    tokio::select! {
+        () = stop.cancelled() => Ok(None),
+        reached = reach(&db) => reached.map(|()| Some(db)),
+    }
+}
+
+/// Returns only if the database answers and refuses us, for a service that waits for it meanwhile.
+pub(crate) async fn refusal(db: &Db) -> anyhow::Error {
+    match reach(db).await {
+        Ok(()) => std::future::pending().await,
+        Err(refused) => refused,
+    }
+}
+
+/// Tries until the database answers.
+async fn reach(db: &Db) -> Result<()> {
     let mut tries = 0;
     loop {
-        let error = tokio::select! {
-            () = stop.cancelled() => return Ok(None),
-            connected = Db::connect(target) => match connected {
-                Ok(db) => return Ok(Some(db)),
-                Err(error) => error,
-            },
+        let error = match db.client().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
         };
         if let DbError::Refused(reason) = &error {
-            bail!("connect to {target:?}: {reason}");
+            return Err(anyhow!("connect to {:?}: {reason}", db.target()));
         }
         if tries % SAY_EVERY == 0 {
-            tracing::warn!(database = target.url, %error, "waiting for the database");
+            tracing::warn!(database = db.target().url, %error, "waiting for the database");
         }
         tries += 1;
-        tokio::select! {
-            () = stop.cancelled() => return Ok(None),
-            () = tokio::time::sleep(AGAIN) => {}
-        }
+        tokio::time::sleep(AGAIN).await;
     }
 }

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::{database, scheduler, ssp, stop, surrealdb};
 use crate::exit::Exit;
+use crate::leash;
 
 /// How long the database may take to end.
 const STOP_MOST: Duration = Duration::from_secs(8);
@@ -75,7 +76,8 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
 fn start(store: &str) -> Result<Child> {
     let args =
         ["start", "--user", "root", "--pass", "root", "--no-banner", "--log", "warn", "--bind"];
-    let command = surrealdb::command(args.into_iter().chain([DATABASE, store]))?;
+    let mut command = surrealdb::command(args.into_iter().chain([DATABASE, store]))?;
+    leash::tie(&mut command);
     let mut command = Command::from(command);
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     // Ctrl-C is for us; the database ends after those who write to it.
@@ -144,10 +146,10 @@ next: connect any SurrealDB client to ws://{DATABASE} and define tables;
 
 /// Ends the database, by force if it takes too long.
 async fn end(mut server: Child) -> Result<()> {
-    if let Some(pid) = server.id().and_then(|id| i32::try_from(id).ok()) {
-        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
+    if let Some(pid) = server.id().and_then(|id| i32::try_from(id).ok())
+        && let Some(pid) = rustix::process::Pid::from_raw(pid)
+    {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
     }
     match tokio::time::timeout(STOP_MOST, server.wait()).await {
         Ok(ended) => ended.map(|_| ()).context("wait for the database"),

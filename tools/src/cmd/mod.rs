@@ -8,13 +8,13 @@ mod replay;
 mod scheduler;
 mod schema;
 mod ssp;
-mod stop;
+pub(crate) mod stop;
 pub(crate) mod surrealdb;
 
 use anyhow::Result;
 
-use crate::demo;
 use crate::exit::Exit;
+use crate::{bench, compose, demo};
 
 /// What to do.
 #[derive(clap::Subcommand)]
@@ -38,6 +38,12 @@ pub(crate) enum Command {
     /// Run SurrealDB's own server, as linked into this binary.
     #[command(hide = true)]
     Surrealdb(surrealdb::Args),
+    /// Measure write to edge and throughput; `just bench` has the log's bench before it.
+    #[command(hide = true)]
+    Bench(bench::Args),
+    /// Try the stack of compose.yaml; `just compose-test` builds the images before it.
+    #[command(hide = true)]
+    ComposeTest(compose::Args),
     /// The demo's checker.
     #[command(hide = true)]
     DemoCheck(demo::CheckArgs),
@@ -55,6 +61,8 @@ pub(crate) async fn run(command: Command) -> Result<Exit> {
         Command::Schema(args) => schema::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Surrealdb(args) => surrealdb::run(args),
+        Command::Bench(args) => bench::run(args).await,
+        Command::ComposeTest(args) => compose::run(args).await,
         Command::DemoCheck(args) => demo::check(args).await,
     }
 }

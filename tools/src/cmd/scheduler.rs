@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use revenant_fanout::{Config, Scheduler};
-use revenant_surreal::{Changefeed, FeedPolicy, Target};
+use revenant_surreal::{Changefeed, Db, FeedPolicy, Target};
 use tokio_util::sync::CancellationToken;
 
 use super::{database, stop};
@@ -34,7 +34,7 @@ pub(crate) async fn run(_: Args) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Runs a scheduler until `stop`.
+/// Runs a scheduler until `stop`. It listens before the database answers, and says that it waits.
 pub(super) async fn serve(config: Config, stop: CancellationToken) -> Result<()> {
     let target = Target {
         url: config.database.url.clone(),
@@ -43,8 +43,17 @@ pub(super) async fn serve(config: Config, stop: CancellationToken) -> Result<()>
         namespace: config.database.namespace.clone(),
         database: config.database.name.clone(),
     };
-    let Some(db) = database::connect(&target, &stop).await? else { return Ok(()) };
-    let source = Arc::new(Changefeed::new(db, FeedPolicy::Define));
-    let running = Scheduler::start(config, source, stop).await.context("start the scheduler")?;
-    running.wait().await.context("run the scheduler")
+    let db = Db::later(target);
+    let source = Arc::new(Changefeed::new(db.clone(), FeedPolicy::Define));
+    let running = Scheduler::start(config, source, stop.clone()).await;
+    let ended = running.context("start the scheduler")?.wait();
+    tokio::pin!(ended);
+    tokio::select! {
+        ended = &mut ended => ended.context("run the scheduler"),
+        refused = database::refusal(&db) => {
+            stop.cancel();
+            ended.await.context("run the scheduler")?;
+            Err(refused)
+        }
+    }
 }

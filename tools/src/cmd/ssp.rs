@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use revenant_ssp::{Config, Ssp};
-use revenant_surreal::{Edges, Rerun, Target};
+use revenant_surreal::{Db, Edges, Rerun, Target};
 use tokio_util::sync::CancellationToken;
 
 use super::{database, stop};
@@ -33,7 +33,7 @@ pub(crate) async fn run(_: Args) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Runs an SSP until `stop`.
+/// Runs an SSP until `stop`. It listens before the database answers, and says that it waits.
 pub(super) async fn serve(config: Config, stop: CancellationToken) -> Result<()> {
     let target = Target {
         url: config.database.url.clone(),
@@ -42,9 +42,17 @@ pub(super) async fn serve(config: Config, stop: CancellationToken) -> Result<()>
         namespace: config.database.namespace.clone(),
         database: config.database.name.clone(),
     };
-    let Some(db) = database::connect(&target, &stop).await? else { return Ok(()) };
-    let (sink, requery) = (Arc::new(Edges::new(db.clone())), Arc::new(Rerun::new(db)));
-    let running = Ssp::start(config, sink, requery, stop).await.context("start the SSP")?;
-    running.stopped().await;
-    Ok(())
+    let db = Db::later(target);
+    let (sink, requery) = (Arc::new(Edges::new(db.clone())), Arc::new(Rerun::new(db.clone())));
+    let running = Ssp::start(config, sink, requery, stop.clone()).await;
+    let stopped = running.context("start the SSP")?.stopped();
+    tokio::pin!(stopped);
+    tokio::select! {
+        () = &mut stopped => Ok(()),
+        refused = database::refusal(&db) => {
+            stop.cancel();
+            stopped.await;
+            Err(refused)
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) fn is_called_as_server() -> bool {
 
 /// Is the server until it ends.
 pub(crate) fn serve() -> ExitCode {
-    surrealdb_server::init(surrealdb_server::core::CommunityComposer())
+    revenant_surreal_server::serve()
 }
 
 /// Becomes the server.
@@ -45,5 +45,7 @@ pub(crate) fn command(args: impl IntoIterator<Item = impl Into<OsString>>) -> Re
     let mut command = Command::new(binary);
     command.arg0(SERVER).args(args.into_iter().map(Into::into));
     command.env("SURREAL_ONLINE_VERSION_CHECK", "false");
+    // Else every conflict of two transactions costs the server a stack trace.
+    command.env("RUST_LIB_BACKTRACE", "0");
     Ok(command)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use serde_json::Value as Json;
 
 use super::load::Pace;
@@ -17,6 +17,9 @@ use super::wait;
 
 /// How long one kill is tried.
 const TRY_MOST: Duration = Duration::from_secs(120);
+
+/// How long a kill waits for a writer to be heard of.
+const ACTIVE_MOST: Duration = Duration::from_secs(10);
 
 /// Longer than an ack waits for company in the scheduler: what is on its way when an SSP is frozen has
 /// arrived after it.
@@ -49,7 +52,9 @@ pub(super) struct Kill {
     /// Which process.
     pub(super) who: String,
     /// What it did then.
-    pub(super) during: String,
+    pub(super) during: &'static str,
+    /// How that is known, in figures.
+    pub(super) proof: String,
     /// Transactions acknowledged when it died.
     pub(super) at: usize,
     /// Transactions acknowledged while it was down and starting again.
@@ -113,13 +118,14 @@ async fn make(
     pace: &Pace,
     due: &Due,
 ) -> Result<Kill> {
-    let during = match (due.who, due.aim) {
-        (Who::Ssp(index), Aim::BeforeAck) => before_ack(site, client, services, index).await?,
-        (Who::Ssp(index), Aim::Bootstrap) => bootstrapping(site, client, services, index).await?,
-        _ => {
-            services.get(due.who)?.kill()?;
-            "work".to_owned()
+    let (during, proof) = match (due.who, due.aim) {
+        (Who::Ssp(index), Aim::BeforeAck) => {
+            ("apply, before ack", before_ack(site, client, services, index).await?)
         }
+        (Who::Ssp(index), Aim::Bootstrap) => {
+            ("bootstrap", bootstrapping(site, client, services, index).await?)
+        }
+        _ => ("work", at_work(services, pace, due.who).await?),
     };
     let (at, begun) = (pace.acknowledged(), Instant::now());
     tokio::time::sleep(due.down).await;
@@ -131,10 +137,22 @@ async fn make(
     Ok(Kill {
         who: due.who.name(site),
         during,
+        proof,
         at,
         meanwhile: pace.acknowledged() - at,
         back_after_ms: begun.elapsed().as_millis(),
     })
+}
+
+/// Kills while writers are active.
+async fn at_work(services: &mut Services, pace: &Pace, who: Who) -> Result<String> {
+    let (before, begun) = (pace.acknowledged(), Instant::now());
+    while pace.acknowledged() == before && begun.elapsed() < ACTIVE_MOST {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let (count, took) = (pace.acknowledged() - before, begun.elapsed().as_millis());
+    services.get(who)?.kill()?;
+    Ok(format!("writers had {count} transactions acknowledged in the {took} ms before"))
 }
 
 /// Freezes the SSP and kills it if what it has applied is not acknowledged at the scheduler by then.
@@ -157,7 +175,9 @@ async fn before_ack(
         match acked {
             Ok(acked) if acked < applied => {
                 ssp.kill()?;
-                return Ok(format!("apply of seq {applied}, ack of seq {acked}"));
+                return Ok(format!(
+                    "it said that it had applied seq {applied}; frozen, its cursor stood at {acked}"
+                ));
             }
             _ => ssp.thaw()?,
         }
@@ -174,7 +194,8 @@ async fn acked(site: &Site, client: &Client, index: usize) -> Result<u64> {
     cursor["acked_seq"].as_u64().context("its cursor has no seq")
 }
 
-/// Kills the SSP, starts it, and kills it again while it says that it bootstraps.
+/// Kills the SSP, starts it, and kills it again in the middle of its snapshot: it said itself how many rows
+/// it had loaded of how many, and, frozen then, has not asked the scheduler for anything that comes later.
 async fn bootstrapping(
     site: &Site,
     client: &Client,
@@ -182,26 +203,68 @@ async fn bootstrapping(
     index: usize,
 ) -> Result<String> {
     let begun = Instant::now();
-    let url = format!("{}/v1/state", site.ssps[index].url());
+    let mut tries = 0;
     while begun.elapsed() < TRY_MOST {
+        tries += 1;
         let ssp = services.get(Who::Ssp(index))?;
         ssp.kill()?;
         ssp.restart(site, Who::Ssp(index))?;
-        loop {
-            let Ok(state) = client.get(&url).await else {
-                services.get(Who::Ssp(index))?.check(site)?;
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                continue;
-            };
-            if state["state"] != "bootstrapping" {
-                break;
+        if let Some(Loading { seq, rows, rows_due }) =
+            loading(site, client, services, index).await?
+        {
+            services.get(Who::Ssp(index))?.freeze()?;
+            if stage(site, client, index).await? == "bootstrapping" {
+                services.get(Who::Ssp(index))?.kill()?;
+                return Ok(format!(
+                    "it said that it had loaded {rows} of {rows_due} rows of the snapshot as of seq \
+                     {seq}; frozen, the scheduler had it bootstrapping (try {tries})"
+                ));
             }
-            let ssp = services.get(Who::Ssp(index))?;
-            ssp.freeze()?;
-            ssp.kill()?;
-            return Ok("bootstrap".to_owned());
+            services.get(Who::Ssp(index))?.thaw()?;
         }
         wait::ssp(site, client, index).await?;
     }
-    bail!("it was never found bootstrapping")
+    bail!("it was not met in the middle of its snapshot in {tries} tries")
+}
+
+/// How far an SSP says that its snapshot is.
+#[derive(serde::Deserialize)]
+struct Loading {
+    seq: u64,
+    rows: u64,
+    rows_due: u64,
+}
+
+/// Asks the SSP without a pause until it is in the middle of its snapshot; `None` when it is past it.
+async fn loading(
+    site: &Site,
+    client: &Client,
+    services: &mut Services,
+    index: usize,
+) -> Result<Option<Loading>> {
+    let url = format!("{}/v1/state", site.ssps[index].url());
+    loop {
+        let Ok(state) = client.get(&url).await else {
+            // It does not listen yet.
+            services.get(Who::Ssp(index))?.check(site)?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        };
+        if state["state"] != "bootstrapping" {
+            return Ok(None);
+        }
+        let loading = Loading::deserialize(&state["loading"]).ok();
+        if loading.as_ref().is_some_and(|loading| loading.rows < loading.rows_due) {
+            return Ok(loading);
+        }
+    }
+}
+
+/// Where the scheduler has an SSP in its life.
+async fn stage(site: &Site, client: &Client, index: usize) -> Result<String> {
+    let parts = client.get(&format!("{}/info", site.scheduler_url())).await?;
+    let parts = parts.as_array().map_or(&[][..], Vec::as_slice);
+    let part = parts.iter().find(|part| part["id"] == site.ssps[index].id.as_str());
+    let status = part.and_then(|part| part["status"].as_str());
+    status.map(str::to_owned).context("the scheduler does not know it")
 }

@@ -1,10 +1,10 @@
 //! Writers: every transaction of the history becomes one transaction of SurrealDB. What is acknowledged is
 //! written down, for the checker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -44,52 +44,61 @@ COMMIT;
 
 /// What a writer was told is committed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Ack {
+pub(crate) struct Ack {
     /// The transaction's name.
-    pub(super) commit: String,
+    pub(crate) commit: String,
     /// Its author.
-    pub(super) author: String,
+    pub(crate) author: String,
     /// Paths that it wrote; each has a changed row.
-    pub(super) written: Vec<String>,
+    pub(crate) written: Vec<String>,
     /// Paths that it deleted, if they were there.
-    pub(super) deleted: Vec<String>,
+    pub(crate) deleted: Vec<String>,
 }
 
 /// How far the load is, and how far it may go.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     next: AtomicUsize,
     acknowledged: AtomicUsize,
     conflicts: AtomicUsize,
     free_to: AtomicUsize,
     hard_to: AtomicUsize,
+    /// Each author writes one transaction at a time, as people do; what different authors write still meets.
+    authors: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Pace {
     /// From transaction `from` on, without bounds.
-    pub(super) fn new(from: usize) -> Arc<Self> {
+    pub(crate) fn new(from: usize) -> Arc<Self> {
         Arc::new(Self {
             next: AtomicUsize::new(from),
             acknowledged: AtomicUsize::new(from),
             conflicts: AtomicUsize::new(0),
             free_to: AtomicUsize::new(usize::MAX),
             hard_to: AtomicUsize::new(usize::MAX),
+            authors: Mutex::default(),
         })
     }
 
     /// Transactions acknowledged so far, of all.
-    pub(super) fn acknowledged(&self) -> usize {
+    pub(crate) fn acknowledged(&self) -> usize {
         self.acknowledged.load(Ordering::Acquire)
     }
 
     /// Tries that met another transaction.
-    pub(super) fn conflicts(&self) -> usize {
+    pub(crate) fn conflicts(&self) -> usize {
         self.conflicts.load(Ordering::Relaxed)
     }
 
     /// Full speed up to `free_to`, then a trickle up to `hard_to`, then waiting.
-    pub(super) fn bound(&self, free_to: usize, hard_to: usize) {
+    pub(crate) fn bound(&self, free_to: usize, hard_to: usize) {
         self.hard_to.store(hard_to, Ordering::Release);
         self.free_to.store(free_to, Ordering::Release);
+    }
+
+    /// The author's turn to write.
+    fn turn(&self, author: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut authors = self.authors.lock().unwrap_or_else(PoisonError::into_inner);
+        authors.entry(author.to_owned()).or_default().clone()
     }
 
     /// The next transaction below `end`, when it may begin.
@@ -117,7 +126,7 @@ impl Pace {
 }
 
 /// Plays `history` from where `pace` is up to `end` with so many writers; all are acknowledged on return.
-pub(super) async fn play(
+pub(crate) async fn play(
     site: &Site,
     history: &Arc<Vec<Transaction>>,
     end: usize,
@@ -140,7 +149,10 @@ pub(super) async fn play(
         let (history, pace, acks) = (history.clone(), pace.clone(), acks.clone());
         tasks.spawn(async move {
             while let Some(index) = pace.take(end).await {
+                let turn = pace.turn(&history[index].author);
+                let writing = turn.lock().await;
                 let ack = write(&db, &history[index], &pace).await?;
+                drop(writing);
                 acks.send(ack).await.context("note an acknowledgement")?;
                 pace.acknowledged.fetch_add(1, Ordering::AcqRel);
             }
@@ -209,7 +221,7 @@ fn outcome(transaction: &Transaction) -> (Vec<String>, Vec<String>) {
 }
 
 /// A file's row.
-pub(super) fn file_id(path: &str) -> RecordId {
+pub(crate) fn file_id(path: &str) -> RecordId {
     RecordId::new("file", path)
 }
 

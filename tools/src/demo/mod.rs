@@ -3,20 +3,21 @@
 //!
 //! Map: `plan` makes up views and kills from the history and a seed; `site` is where everything is;
 //! `services` starts, kills and restarts processes; `schema` and `load` talk to SurrealDB; `kill` and
-//! `wait` decide when; `tamper` plants a fault; `check/` judges; `report` prints.
+//! `wait` decide when; `archive` keeps what is trimmed; `tamper` plants a fault; `check/` judges; `report` prints.
 
-mod check;
+mod archive;
+pub(crate) mod check;
 mod kill;
-mod load;
-mod plan;
+pub(crate) mod load;
+pub(crate) mod plan;
 mod report;
 mod run;
-mod schema;
-mod services;
-mod site;
+pub(crate) mod schema;
+pub(crate) mod services;
+pub(crate) mod site;
 mod tamper;
-mod views;
-mod wait;
+pub(crate) mod views;
+pub(crate) mod wait;
 
 use std::path::PathBuf;
 

@@ -7,28 +7,31 @@ use revenant_log::RecordId;
 use revenant_testdata::history::Transaction;
 use serde::{Deserialize, Serialize};
 
+/// Kinds of which the engine leaves views to be run again.
+pub(crate) const RUN_AGAIN: [&str; 2] = ["function", "arithmetic"];
+
 /// A view to be registered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct View {
+pub(crate) struct View {
     /// Key of its `_00_query` row.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// What of the query language it is an example of.
-    pub(super) kind: String,
+    pub(crate) kind: String,
     /// The query.
-    pub(super) surql: String,
+    pub(crate) surql: String,
     /// Its parameters as SurrealQL.
-    pub(super) params: String,
+    pub(crate) params: String,
     /// Its subqueries.
-    pub(super) children: Vec<Child>,
+    pub(crate) children: Vec<Child>,
 }
 
 /// A subquery of a view.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Child {
+pub(crate) struct Child {
     /// The field that holds its rows.
-    pub(super) alias: String,
+    pub(crate) alias: String,
     /// Subqueries of these rows.
-    pub(super) children: Vec<Child>,
+    pub(crate) children: Vec<Child>,
 }
 
 /// What templates are filled with.
@@ -106,7 +109,7 @@ fn by_count(items: impl Iterator<Item = (String, usize)>) -> Vec<(String, usize)
 }
 
 /// What follows the last dot of a path's last part; empty without one.
-pub(super) fn ending(path: &str) -> String {
+pub(crate) fn ending(path: &str) -> String {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.rsplit_once('.').map_or(String::new(), |(_, ending)| ending.to_owned())
 }
@@ -309,7 +312,7 @@ fn child(alias: &str, children: Vec<Child>) -> Child {
 }
 
 /// The first `count` views for a history.
-pub(super) fn views(history: &[Transaction], count: usize) -> Vec<View> {
+pub(crate) fn views(history: &[Transaction], count: usize) -> Vec<View> {
     let facts = Facts::of(history);
     (0..count)
         .map(|index| {

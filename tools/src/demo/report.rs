@@ -16,6 +16,8 @@ use crate::out::{Out, bytes};
 pub(super) struct Report {
     pub(super) show: &'static str,
     pub(super) pass: bool,
+    /// Changes of files in the history; SurrealDB's feed also tells of commits and authors.
+    pub(super) history_changes: u64,
     #[serde(flatten)]
     pub(super) verdict: Verdict,
     pub(super) kills: usize,
@@ -63,14 +65,15 @@ impl Report {
                 "killed       {} during {}, after {} transactions; {} more until it was back, {} ms later",
                 kill.who, kill.during, kill.at, kill.meanwhile, kill.back_after_ms
             ))?;
+            out.line(format_args!("             {}", kill.proof))?;
         }
         out.line(format_args!(
             "loaded       {} transactions, {} changes with {} writers: {:.0} transactions/s",
             verdict.transactions, verdict.changes, self.writers, self.transactions_per_second
         ))?;
         out.line(format_args!(
-            "log          {} records, {} sealed segments",
-            verdict.log_records, verdict.sealed_segments
+            "log          {} records, {} sealed segments; {} of them were trimmed, and are put back",
+            verdict.log_records, verdict.sealed_segments, verdict.trimmed_segments
         ))?;
         out.line(format_args!(
             "views        {} of {} kinds, {} edges: {} incremental, {} run again",

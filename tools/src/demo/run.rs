@@ -2,21 +2,21 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use revenant_testdata::history::{Reader, Transaction};
 
-use super::check::{Verdict, highest};
+use super::check::{self, Verdict, highest};
 use super::kill::{self, Kill};
 use super::load::{self, Pace};
 use super::report::{Report, seconds};
 use super::services::{Service, Services, Who};
 use super::site::{Client, Site};
-use super::{Args, plan, schema, tamper, views, wait};
+use super::{Args, archive, plan, schema, tamper, views, wait};
+use crate::cmd::stop;
 use crate::exit::Exit;
 
 /// The fewest transactions with which kills can meet a load.
@@ -37,6 +37,20 @@ pub(super) async fn run(args: Args) -> Result<Exit> {
         Ok(dir) => dir,
         Err(refused) => return Ok(refused),
     };
+    let place = dir.display().to_string();
+    let stop = stop::on_signal()?;
+    tokio::select! {
+        // Dropping the demo kills its processes and waits for them.
+        done = play(args, history, dir) => done,
+        () = stop.cancelled() => Ok(Exit::CouldNot(anyhow!(
+            "interrupted: every process of the demo is ended and nothing was checked; \
+             what there is stays in {place}"
+        ))),
+    }
+}
+
+/// The run itself, in an empty directory.
+async fn play(args: Args, history: Arc<Vec<Transaction>>, dir: PathBuf) -> Result<Exit> {
     let begun = Instant::now();
     let mut demo = Demo::start(args, history, dir).await?;
     demo.load_before().await?;
@@ -84,7 +98,9 @@ struct Demo {
 impl Demo {
     /// The database is up, with its schema.
     async fn start(args: Args, history: Arc<Vec<Transaction>>, dir: PathBuf) -> Result<Self> {
-        let site = Site::new(dir)?;
+        let mut site = Site::new(dir)?;
+        // A fault is planted in a whole log.
+        site.trims = args.tamper.is_none();
         let client = site.client()?;
         let bar = ProgressBar::new(history.len() as u64);
         if args.json || !std::io::stderr().is_terminal() {
@@ -191,12 +207,15 @@ impl Demo {
             }
             anyhow::Ok(())
         };
-        let (load_time, kills, (), ()) = tokio::try_join!(
-            async { writers.await.map(|()| begun.elapsed()) },
-            killer,
-            registering,
-            watching
-        )?;
+        let loading = async {
+            tokio::try_join!(
+                async { writers.await.map(|()| begun.elapsed()) },
+                killer,
+                registering,
+                watching
+            )
+        };
+        let (load_time, kills, (), ()) = archive::beside(site, loading).await?;
         self.bar.set_position(total as u64);
         for kill in &kills {
             self.say(format!("killed {} during {} at {}", kill.who, kill.during, kill.at));
@@ -210,7 +229,9 @@ impl Demo {
     async fn arrive(&mut self) -> Result<Duration> {
         let begun = Instant::now();
         self.say("waiting until everything has arrived everywhere");
-        wait::arrival(&self.site, &self.client, &mut self.services, &self.bar).await?;
+        let Self { site, client, services, bar, .. } = self;
+        let arrived = wait::arrival(site, client, || services.check(site), bar);
+        archive::beside(site, arrived).await?;
         self.services.check(&self.site)?;
         Ok(begun.elapsed())
     }
@@ -218,14 +239,7 @@ impl Demo {
     /// The checker, as a process of its own.
     async fn check(&self) -> Result<Verdict> {
         self.bar.set_message("checking");
-        let mut checker = tokio::process::Command::new(std::env::current_exe()?);
-        checker.arg("demo-check").arg(&self.site.dir).stdin(Stdio::null()).kill_on_drop(true);
-        let done = checker.output().await.context("run the checker")?;
-        let words = String::from_utf8_lossy(&done.stderr);
-        if !matches!(done.status.code(), Some(0 | 1)) {
-            bail!("the checker could not check ({}): {}", done.status, words.trim());
-        }
-        serde_json::from_slice(&done.stdout).context("understand the checker")
+        check::in_a_process(&self.site).await
     }
 
     async fn finish(
@@ -245,6 +259,7 @@ impl Demo {
             scheduler.stop().await?;
         }
         self.services.database.stop().await?;
+        archive::put_back(&self.site)?;
         self.bar.finish_and_clear();
         let due = self.history.len() as u64;
         let mut verdict = verdict;
@@ -252,11 +267,23 @@ impl Demo {
             let text = format!("{} of {due} transactions were acknowledged", verdict.transactions);
             verdict.findings.push(text);
         }
-        let pass = verdict.is_clean() && verdict.transactions == due;
+        let mut maintained = true;
+        for (kind, (all, incremental)) in &verdict.kinds {
+            if incremental < all && !plan::RUN_AGAIN.contains(&kind.as_str()) {
+                maintained = false;
+                let text =
+                    format!("{incremental} of {all} views of the kind {kind} are incremental");
+                verdict.findings.push(text);
+            }
+        }
+        let pass = verdict.is_clean() && verdict.transactions == due && maintained;
+        let history = self.history.iter();
+        let history_changes = history.map(|transaction| transaction.changes.len() as u64).sum();
         let played = (self.history.len() - self.before()) as f64;
         let report = Report {
             show: "demo",
             pass,
+            history_changes,
             verdict,
             kills: kills.len(),
             killed: kills,

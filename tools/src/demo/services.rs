@@ -1,6 +1,7 @@
 //! The processes: started, killed, stopped, looked at. Each writes its log lines to a file of its own.
 
 use std::fs::OpenOptions;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::site::Site;
 use crate::cmd::surrealdb;
+use crate::leash;
 
 /// How long a process may take to end after SIGTERM.
 const STOP_MOST: Duration = Duration::from_secs(10);
 
 /// A process of the demo.
-pub(super) struct Service {
+pub(crate) struct Service {
     name: String,
     child: Child,
     /// The most memory that any of its lives had resident, bytes.
@@ -24,7 +26,7 @@ pub(super) struct Service {
 
 /// Which process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Who {
+pub(crate) enum Who {
     /// SurrealDB.
     Database,
     /// The scheduler.
@@ -35,7 +37,7 @@ pub(super) enum Who {
 
 impl Who {
     /// Its name in reports and of its log file.
-    pub(super) fn name(self, site: &Site) -> String {
+    pub(crate) fn name(self, site: &Site) -> String {
         match self {
             Self::Database => "surrealdb".into(),
             Self::Scheduler => "scheduler".into(),
@@ -63,6 +65,12 @@ impl Who {
                     .env("SPKY_REPLICA_DB_PATH", site.replica_dir())
                     // Small segments, so that sealing and reading sealed ones happens.
                     .env("SPKY_WAL_SEGMENT_MB", "4");
+                if site.trims {
+                    // Nothing is kept for its age, and the replica is soon somewhere to start from.
+                    command
+                        .env("SPKY_LOG_RETENTION_SECS", "0")
+                        .env("SPKY_SNAPSHOT_UPDATE_INTERVAL_SECS", "5");
+                }
                 command
             }
             Self::Ssp(index) => {
@@ -74,6 +82,7 @@ impl Who {
                     .env("SPKY_SSP_LISTEN_ADDR", format!("127.0.0.1:{}", ssp.port))
                     .env("SPKY_SSP_ADVERTISE_ADDR", format!("127.0.0.1:{}", ssp.port))
                     .env("SPKY_SCHEDULER_URL", site.scheduler_url())
+                    .env("SPKY_SSP_QUERY_UPDATE_THROTTLE_MS", site.throttle_ms.to_string())
                     .env("HEARTBEAT_INTERVAL_MS", "1000");
                 command
             }
@@ -103,21 +112,21 @@ fn own(subcommand: &str) -> Result<Command> {
 
 impl Service {
     /// Starts `who`.
-    pub(super) fn start(site: &Site, who: Who) -> Result<Self> {
+    pub(crate) fn start(site: &Site, who: Who) -> Result<Self> {
         let name = who.name(site);
         let child = spawn(site, who, &name)?;
         Ok(Self { name, child, peak_bytes: 0, starts: 1 })
     }
 
     /// Starts it again after it died.
-    pub(super) fn restart(&mut self, site: &Site, who: Who) -> Result<()> {
+    pub(crate) fn restart(&mut self, site: &Site, who: Who) -> Result<()> {
         self.child = spawn(site, who, &self.name)?;
         self.starts += 1;
         Ok(())
     }
 
     /// Sends SIGKILL and waits until it is gone.
-    pub(super) fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.note_memory();
         self.signal(Signal::KILL)?;
         self.child.wait().with_context(|| format!("wait for {}", self.name))?;
@@ -125,7 +134,7 @@ impl Service {
     }
 
     /// Sends SIGTERM and waits until it has ended; kills it when it does not.
-    pub(super) async fn stop(&mut self) -> Result<()> {
+    pub(crate) async fn stop(&mut self) -> Result<()> {
         self.note_memory();
         if self.child.try_wait()?.is_some() {
             return Ok(());
@@ -142,17 +151,17 @@ impl Service {
     }
 
     /// Holds it still.
-    pub(super) fn freeze(&self) -> Result<()> {
+    pub(crate) fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
     /// Lets it go on.
-    pub(super) fn thaw(&self) -> Result<()> {
+    pub(crate) fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
     /// Fails if it ended by itself.
-    pub(super) fn check(&mut self, site: &Site) -> Result<()> {
+    pub(crate) fn check(&mut self, site: &Site) -> Result<()> {
         self.note_memory();
         if let Some(status) = self.child.try_wait()? {
             let file = log_file(site, &self.name);
@@ -162,7 +171,7 @@ impl Service {
     }
 
     /// The most memory it had resident so far, bytes.
-    pub(super) fn peak_bytes(&self) -> u64 {
+    pub(crate) fn peak_bytes(&self) -> u64 {
         self.peak_bytes
     }
 
@@ -203,23 +212,26 @@ fn spawn(site: &Site, who: Who, name: &str) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(&file);
     let log = log.with_context(|| format!("open {}", file.display()))?;
     let mut command = who.command(site)?;
+    leash::tie(&mut command);
+    // Ctrl-C is for the demo, which ends them all.
+    command.process_group(0);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().with_context(|| format!("start {name}"))
 }
 
 /// All processes of a demo.
-pub(super) struct Services {
+pub(crate) struct Services {
     /// SurrealDB.
-    pub(super) database: Service,
+    pub(crate) database: Service,
     /// The scheduler, once it was started.
-    pub(super) scheduler: Option<Service>,
+    pub(crate) scheduler: Option<Service>,
     /// The SSPs, once they were started.
-    pub(super) ssps: Vec<Service>,
+    pub(crate) ssps: Vec<Service>,
 }
 
 impl Services {
     /// The running service `who`.
-    pub(super) fn get(&mut self, who: Who) -> Result<&mut Service> {
+    pub(crate) fn get(&mut self, who: Who) -> Result<&mut Service> {
         match who {
             Who::Database => Some(&mut self.database),
             Who::Scheduler => self.scheduler.as_mut(),
@@ -229,7 +241,7 @@ impl Services {
     }
 
     /// Fails if one of them ended by itself.
-    pub(super) fn check(&mut self, site: &Site) -> Result<()> {
+    pub(crate) fn check(&mut self, site: &Site) -> Result<()> {
         self.database.check(site)?;
         let services = self.scheduler.iter_mut().chain(&mut self.ssps);
         services.into_iter().try_for_each(|service| service.check(site))

@@ -13,7 +13,7 @@ use super::site::{Client, Site};
 const TRY_MOST: Duration = Duration::from_secs(120);
 
 /// Registers `view`; on return its edges are stored.
-pub(super) async fn register(site: &Site, client: &Client, view: &View) -> Result<()> {
+pub(crate) async fn register(site: &Site, client: &Client, view: &View) -> Result<()> {
     let url = format!("{}/view/register", site.scheduler_url());
     let body = json!({
         "id": format!("_00_query:{}", view.id),

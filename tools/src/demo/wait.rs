@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
 use serde_json::Value as Json;
 
-use super::services::Services;
 use super::site::{Client, Site};
 
 /// How long a service may take to come up. Starting again after a kill includes reading the log.
@@ -23,7 +22,7 @@ const STILL: Duration = Duration::from_secs(6);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Until the database takes connections.
-pub(super) async fn database(site: &Site) -> Result<()> {
+pub(crate) async fn database(site: &Site) -> Result<()> {
     let begun = Instant::now();
     loop {
         match site.connect().await {
@@ -37,13 +36,13 @@ pub(super) async fn database(site: &Site) -> Result<()> {
 }
 
 /// Until the scheduler answers `/health/ready` with a success.
-pub(super) async fn scheduler(site: &Site, client: &Client) -> Result<()> {
+pub(crate) async fn scheduler(site: &Site, client: &Client) -> Result<()> {
     let url = format!("{}/health/ready", site.scheduler_url());
     until(&url, client, |_| true).await
 }
 
 /// Until an SSP says that it is ready.
-pub(super) async fn ssp(site: &Site, client: &Client, index: usize) -> Result<()> {
+pub(crate) async fn ssp(site: &Site, client: &Client, index: usize) -> Result<()> {
     let url = format!("{}/v1/state", site.ssps[index].url());
     until(&url, client, |state| state["state"] == "ready").await
 }
@@ -69,17 +68,17 @@ struct Position {
     missing: Vec<String>,
 }
 
-/// Until log, replica, SSPs and their cursors are at the same seq and stay there.
-pub(super) async fn arrival(
+/// Until log, replica, SSPs and their cursors are at the same seq and stay there, or `well` fails.
+pub(crate) async fn arrival(
     site: &Site,
     client: &Client,
-    services: &mut Services,
+    mut well: impl FnMut() -> Result<()>,
     bar: &ProgressBar,
 ) -> Result<()> {
     let begun = Instant::now();
     let mut still: Option<(u64, Instant)> = None;
     loop {
-        services.check(site)?;
+        well()?;
         let position = position(site, client).await;
         bar.set_message(match position.missing.first() {
             Some(missing) => format!("waiting for {missing}"),

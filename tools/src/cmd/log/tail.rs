@@ -34,7 +34,10 @@ pub(super) async fn run(place: &Place, args: Args) -> Result<Exit> {
         print::record(&mut out, place.json, &located)?;
     }
     out.flush()?;
-    while args.follow {
+    if !args.follow {
+        return Ok(Exit::Done);
+    }
+    loop {
         let next = log.last_seq().next();
         tokio::time::sleep(LOOK_EVERY).await;
         log = place.open()?;
@@ -46,7 +49,6 @@ pub(super) async fn run(place: &Place, args: Args) -> Result<Exit> {
         }
         out.flush()?;
     }
-    Ok(Exit::Done)
 }
 
 /// The last records that are asked for. Looks back ever further until there are enough.

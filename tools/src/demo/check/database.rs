@@ -78,7 +78,7 @@ impl Database {
 }
 
 /// The highest versionstamp in the feed; 0 for none.
-pub(in super::super) async fn highest(db: &Db) -> Result<u64> {
+pub(crate) async fn highest(db: &Db) -> Result<u64> {
     let mut high = 0;
     sets(db, |versionstamp, _| {
         high = high.max(versionstamp);

@@ -12,15 +12,17 @@ mod ssp;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Stdio;
 
-use anyhow::{Context as _, Result};
-use revenant_log::{ReadOnlyLog, SegmentUse};
+use anyhow::{Context as _, Result, bail};
+use revenant_log::{ReadOnlyLog, SegmentInfo, SegmentUse};
 use serde::{Deserialize, Serialize};
 
 use self::database::Database;
-pub(super) use self::database::highest;
+pub(crate) use self::database::highest;
 use super::site::Site;
 use crate::exit::Exit;
+use crate::leash;
 use crate::out::Out;
 
 /// Findings of one kind that are told in words; all are counted.
@@ -35,37 +37,39 @@ pub(crate) struct Args {
 
 /// What the checker found.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// Changes and acknowledged transactions that are not in the log, or were not applied.
-    pub(super) lost: u64,
+    pub(crate) lost: u64,
     /// Changes that are in the log twice, or were never made, and edges that exist twice.
-    pub(super) duplicated: u64,
+    pub(crate) duplicated: u64,
     /// Gaps in seqs, changes of a row in the wrong order, and SSPs that did not apply what the log holds.
-    pub(super) out_of_order: u64,
+    pub(crate) out_of_order: u64,
     /// Views whose edges are not what SurrealDB answers.
-    pub(super) wrong_views: u64,
+    pub(crate) wrong_views: u64,
     /// Rows and tables of the replica that are not as in SurrealDB.
-    pub(super) replica_diff: u64,
+    pub(crate) replica_diff: u64,
     /// Transactions that writers were told are committed.
-    pub(super) transactions: u64,
+    pub(crate) transactions: u64,
     /// Changes of rows that SurrealDB's feed tells of.
-    pub(super) changes: u64,
+    pub(crate) changes: u64,
     /// Records in the log.
-    pub(super) log_records: u64,
+    pub(crate) log_records: u64,
     /// Views.
-    pub(super) views: u64,
+    pub(crate) views: u64,
     /// Edges of all views.
-    pub(super) edges: u64,
+    pub(crate) edges: u64,
     /// Views by kind: all, and of these incremental.
-    pub(super) kinds: BTreeMap<String, (u64, u64)>,
+    pub(crate) kinds: BTreeMap<String, (u64, u64)>,
     /// Views maintained record by record.
-    pub(super) incremental: u64,
+    pub(crate) incremental: u64,
     /// Views that are run again.
-    pub(super) requeried: u64,
+    pub(crate) requeried: u64,
     /// Sealed segments of the log.
-    pub(super) sealed_segments: u64,
+    pub(crate) sealed_segments: u64,
+    /// Of these, segments that the scheduler has trimmed meanwhile.
+    pub(crate) trimmed_segments: u64,
     /// What is wrong, in words; of each kind the first few.
-    pub(super) findings: Vec<String>,
+    pub(crate) findings: Vec<String>,
 }
 
 /// A figure of the verdict.
@@ -80,7 +84,7 @@ enum Fault {
 
 impl Verdict {
     /// Whether nothing is wrong.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.lost + self.duplicated + self.out_of_order + self.wrong_views + self.replica_diff == 0
     }
 
@@ -110,14 +114,34 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     Ok(if verdict.is_clean() { Exit::Done } else { Exit::Found })
 }
 
+/// Checks what [`Site::save`] wrote, in a process of its own.
+pub(crate) async fn in_a_process(site: &Site) -> Result<Verdict> {
+    let mut checker = std::process::Command::new(std::env::current_exe()?);
+    checker.arg("demo-check").arg(&site.dir).stdin(Stdio::null());
+    leash::tie(&mut checker);
+    let mut checker = tokio::process::Command::from(checker);
+    let done = checker.kill_on_drop(true).output().await.context("run the checker")?;
+    let words = String::from_utf8_lossy(&done.stderr);
+    if !matches!(done.status.code(), Some(0 | 1)) {
+        bail!("the checker could not check ({}): {}", done.status, words.trim());
+    }
+    serde_json::from_slice(&done.stdout).context("understand the checker")
+}
+
+/// SurrealDB evaluates a subselect once for every row of the query around it, which takes a while.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(900);
+
 async fn judge(site: &Site) -> Result<Verdict> {
     let mut verdict = Verdict::default();
-    let db = site.connect().await?;
+    let db = site.connect().await?.patient(PATIENCE);
     let database = Database::read(&db).await.context("read the database")?;
     let client = site.client()?;
-    let log = ReadOnlyLog::open(&site.log_dir()).context("open the log")?;
-    let sealed = log.segments().iter().filter(|segment| segment.state == SegmentUse::Sealed);
-    verdict.sealed_segments = sealed.count() as u64;
+    let log = ReadOnlyLog::open(&site.whole_log_dir()).context("open the log")?;
+    let live = ReadOnlyLog::open(&site.log_dir()).context("open the scheduler's log")?;
+    let is_sealed = |segment: &&SegmentInfo| segment.state == SegmentUse::Sealed;
+    verdict.sealed_segments = log.segments().iter().filter(is_sealed).count() as u64;
+    let trimmed = log.segments().iter().filter(|segment| segment.last_seq < live.first_seq());
+    verdict.trimmed_segments = trimmed.filter(is_sealed).count() as u64;
     let mut states = Vec::new();
     for ssp in &site.ssps {
         states.push(client.get(&format!("{}/v1/state", ssp.url())).await?);
