@@ -57,8 +57,17 @@ fn refused(text: String) -> SinkError {
             let view = rest.split(';').next().unwrap_or(rest).to_owned();
             SinkError::Fenced { view }
         }
+        None if lacks_schema(&text) => {
+            SinkError::Refused(format!("{text}; `revenant schema install` makes it"))
+        }
         None => SinkError::Refused(text),
     }
+}
+
+/// A table is missing that every edge needs and no view brings along.
+fn lacks_schema(text: &str) -> bool {
+    ["'_00_query'", "'_00_ssp_cursor'"].iter().any(|table| text.contains(table))
+        && text.contains("does not exist")
 }
 
 /// Parameters of a request, by name.

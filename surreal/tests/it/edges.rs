@@ -64,6 +64,17 @@ async fn stored(edges: &Edges) -> Vec<Edge> {
 }
 
 #[tokio::test]
+async fn a_database_without_the_schema_says_how_to_install_it() {
+    let db = database().await;
+    run(&db, "DEFINE TABLE thread").await;
+    let refused = Edges::new(db).position("ssp-1").await.unwrap_err().to_string();
+    assert!(
+        refused.contains("_00_ssp_cursor") && refused.contains("revenant schema install"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn a_batch_sent_twice_is_there_once_with_parents_and_position() {
     let (db, edges) = rig().await;
     edges.claim(&query(1)).await.unwrap();
