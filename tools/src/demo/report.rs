@@ -36,11 +36,19 @@ pub(super) struct Report {
     pub(super) dir: String,
 }
 
-/// The last line for people who look for one.
+/// The last line for people who look for one: the figures that decide.
 #[derive(Serialize)]
 struct Short {
     show: &'static str,
     pass: bool,
+    transactions: u64,
+    views: u64,
+    kills: usize,
+    lost: u64,
+    duplicated: u64,
+    out_of_order: u64,
+    wrong_views: u64,
+    replica_diff: u64,
 }
 
 impl Report {
@@ -51,10 +59,26 @@ impl Report {
             out.json(self)?;
         } else {
             self.for_people(&mut out, dir)?;
-            out.json(&Short { show: self.show, pass: self.pass })?;
+            out.json(&self.short())?;
         }
         out.flush()?;
         Ok(())
+    }
+
+    fn short(&self) -> Short {
+        let verdict = &self.verdict;
+        Short {
+            show: self.show,
+            pass: self.pass,
+            transactions: verdict.transactions,
+            views: verdict.views,
+            kills: self.kills,
+            lost: verdict.lost,
+            duplicated: verdict.duplicated,
+            out_of_order: verdict.out_of_order,
+            wrong_views: verdict.wrong_views,
+            replica_diff: verdict.replica_diff,
+        }
     }
 
     fn for_people(&self, out: &mut Out, dir: &Path) -> Result<()> {
