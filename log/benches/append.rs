@@ -4,14 +4,18 @@
 //! `cargo bench -p revenant-log --bench append [-- DIR]`; the directory decides which disk is measured.
 
 use std::fs::OpenOptions;
+use std::hint::black_box;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use revenant_log::chain::RecordHash;
+use revenant_log::frame::RECORDS_HEADER_BYTES;
 use revenant_log::{
-    Event, Key, Log, LogConfig, Op, SourcePos, Transaction, Value, Witnesses, encode_parts,
+    ChainHash, Event, Key, Log, LogConfig, Op, SourcePos, Transaction, Value, Witnesses,
+    encode_parts,
 };
 
 /// How long each lane runs: long enough that a slow sync here and there does not decide.
@@ -50,6 +54,7 @@ fn run(dir: &Path) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
         "steady": highest / lowest <= STEADY,
         "callers_1": { "appends_per_s": one.per_s.round(), "syncs_per_append": one.syncs_per_append,
             "to_floor": one.per_s / mean },
+        "chain": chain(many.per_s),
         "callers_64": { "appends_per_s": many.per_s.round(), "syncs_per_append": many.syncs_per_append,
             "to_floor": many.per_s / mean },
     }))
@@ -80,7 +85,7 @@ fn floor(path: &Path) -> io::Result<f64> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
     file.write_all_at(&vec![0; FILE_BYTES], 0)?;
     file.sync_all()?;
-    let frame = vec![1; (48 + 4 + record_bytes()).next_multiple_of(8)];
+    let frame = vec![1; (RECORDS_HEADER_BYTES + 4 + record_bytes()).next_multiple_of(8)];
     let (started, mut count, mut offset) = (Instant::now(), 0u32, 0);
     while started.elapsed() < LANE {
         file.write_all_at(&frame, offset)?;
@@ -89,6 +94,30 @@ fn floor(path: &Path) -> io::Result<f64> {
         offset = (offset + frame.len() as u64) % (FILE_BYTES - frame.len()) as u64;
     }
     Ok(f64::from(count) / started.elapsed().as_secs_f64())
+}
+
+/// What the audit chain costs a record: the hash of its bytes, by the caller, and the link, by the writer;
+/// and which part of the machine's time that is at `per_s` appends of one record.
+fn chain(per_s: f64) -> serde_json::Value {
+    const ROUNDS: u32 = 200_000;
+    let mut record = Vec::new();
+    encode_parts(0, true, 0, &event(), &mut record);
+    let timed = |mut step: Box<dyn FnMut()>| {
+        let started = Instant::now();
+        (0..ROUNDS).for_each(|_| step());
+        started.elapsed().as_nanos() as f64 / f64::from(ROUNDS)
+    };
+    let (hash, mut link) = (RecordHash::of(&record), ChainHash::START);
+    let hashing = timed(Box::new(move || {
+        black_box(RecordHash::of(black_box(&record)));
+    }));
+    let linking = timed(Box::new(move || link = black_box(link.then(black_box(hash)))));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    serde_json::json!({
+        "record_ns": hashing.round(), "link_ns": linking.round(),
+        "part_of_64_callers": (hashing + linking) * per_s / cores / 1e9,
+        "part_of_writer": linking * per_s / 1e9,
+    })
 }
 
 struct Lane {

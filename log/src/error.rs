@@ -129,6 +129,9 @@ pub enum Corruption {
     /// The footer does not hold.
     #[error("footer: {0}")]
     Footer(String),
+    /// The audit chain does not join.
+    #[error("audit chain: {0}")]
+    Chain(String),
     /// A segment is missing.
     #[error("segment {0} is missing")]
     MissingSegment(u64),

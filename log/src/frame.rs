@@ -3,17 +3,23 @@
 
 use bytes::Bytes;
 
+use crate::chain::{CHAIN_BYTES, ChainHash, RecordHash};
 use crate::error::Corruption;
 use crate::seq::Seq;
 
 /// Bytes of a frame's header.
 pub const FRAME_HEADER_BYTES: usize = 48;
+/// Bytes of the header of a frame with records, its chain hash included.
+pub const RECORDS_HEADER_BYTES: usize = FRAME_HEADER_BYTES + CHAIN_BYTES;
 /// Frames start at multiples of this.
 pub const ALIGN: u64 = 8;
 /// The first bytes of every frame.
 pub const SYNC_WORD: [u8; 4] = *b"RVF1";
 
 const VERSION: u8 = 1;
+/// Extension words of 8 bytes of a frame with records: the chain hash. A control frame has none.
+const CHAIN_WORDS: u8 = 4;
+const _: () = assert!(CHAIN_WORDS as usize * 8 == CHAIN_BYTES);
 /// The frame holds no records but a control message.
 const CONTROL: u16 = 1 << 0;
 /// The frame's last record ends a transaction.
@@ -46,13 +52,15 @@ pub enum Payload<'a> {
         bytes: &'a [u8],
         /// Whether the last one ends its transaction.
         ends_transaction: bool,
+        /// The chain hash of the last one.
+        chain: ChainHash,
     },
 }
 
 /// The bytes a frame with these records takes on disk.
 #[must_use]
 pub fn frame_bytes(records: usize, bytes: usize) -> u64 {
-    pad((FRAME_HEADER_BYTES + records * 4 + bytes) as u64)
+    pad((RECORDS_HEADER_BYTES + records * 4 + bytes) as u64)
 }
 
 /// The next multiple of [`ALIGN`].
@@ -65,23 +73,25 @@ pub fn pad(bytes: u64) -> u64 {
 pub fn encode_frame(frame: &FrameSpec<'_>, salt: u32, offset: u64, to: &mut Vec<u8>) {
     let start = to.len();
     to.resize(start + FRAME_HEADER_BYTES, 0);
-    let (count, flags) = match frame.payload {
+    let (count, flags, words) = match frame.payload {
         Payload::Control(message) => {
             to.extend_from_slice(message);
-            (0, CONTROL)
+            (0, CONTROL, 0)
         }
-        Payload::Records { ends, bytes, ends_transaction } => {
+        Payload::Records { ends, bytes, ends_transaction, chain } => {
+            to.extend_from_slice(&chain.0);
             for end in ends {
                 to.extend_from_slice(&end.to_le_bytes());
             }
             to.extend_from_slice(bytes);
-            (ends.len(), if ends_transaction { ENDS_TRANSACTION } else { 0 })
+            (ends.len(), if ends_transaction { ENDS_TRANSACTION } else { 0 }, CHAIN_WORDS)
         }
     };
-    let payload = &to[start + FRAME_HEADER_BYTES..];
+    let header_len = header_bytes(words);
+    let payload = &to[start + header_len..];
     let payload_len = u32::try_from(payload.len()).expect("the writer splits frames below 4 GiB");
     let payload_crc = crc32fast::hash(payload);
-    let header = &mut to[start..start + FRAME_HEADER_BYTES];
+    let header = &mut to[start..start + header_len];
     header[0..4].copy_from_slice(&SYNC_WORD);
     header[8..12].copy_from_slice(&payload_len.to_le_bytes());
     header[12..16].copy_from_slice(&payload_crc.to_le_bytes());
@@ -89,6 +99,7 @@ pub fn encode_frame(frame: &FrameSpec<'_>, salt: u32, offset: u64, to: &mut Vec<
     let count = u32::try_from(count).expect("a record takes at least its end, 4 bytes");
     header[24..28].copy_from_slice(&count.to_le_bytes());
     header[28..30].copy_from_slice(&flags.to_le_bytes());
+    header[30] = words;
     header[31] = VERSION;
     header[32..40].copy_from_slice(&frame.synced_pos.to_le_bytes());
     header[40..48].copy_from_slice(&frame.time_us.to_le_bytes());
@@ -96,6 +107,10 @@ pub fn encode_frame(frame: &FrameSpec<'_>, salt: u32, offset: u64, to: &mut Vec<
     header[4..8].copy_from_slice(&crc.to_le_bytes());
     let len = pad((to.len() - start) as u64);
     to.resize(start + usize::try_from(len).expect("it was in memory"), 0);
+}
+
+fn header_bytes(words: u8) -> usize {
+    FRAME_HEADER_BYTES + usize::from(words) * 8
 }
 
 /// Seeded with salt and place: recycled, misdirected and nested frames are none.
@@ -123,6 +138,8 @@ pub struct FrameHeader {
     pub synced_pos: u64,
     /// See [`FrameSpec::time_us`].
     pub time_us: i64,
+    /// The chain hash of its last record; `None` in a control frame.
+    pub chain: Option<ChainHash>,
 }
 
 impl FrameHeader {
@@ -134,7 +151,8 @@ impl FrameHeader {
         if bytes.len() < FRAME_HEADER_BYTES || bytes[..4] != SYNC_WORD {
             return Err(Corruption::SyncWord);
         }
-        let bytes = &bytes[..FRAME_HEADER_BYTES];
+        // A count of words that the checksum does not vouch for yet, but that bounds what it covers.
+        let bytes = bytes.get(..header_bytes(bytes[30])).ok_or(Corruption::HeaderChecksum)?;
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
         if u32_at(4) != header_crc(&bytes[8..], salt, offset) {
@@ -148,8 +166,10 @@ impl FrameHeader {
             flags: u16::from_le_bytes([bytes[28], bytes[29]]),
             synced_pos: u64_at(32),
             time_us: u64_at(40).cast_signed(),
+            chain: bytes[FRAME_HEADER_BYTES..].try_into().ok().map(ChainHash),
         };
-        if bytes[31] != VERSION || bytes[30] != 0 || header.flags & !KNOWN_FLAGS != 0 {
+        let words = if header.is_control() { 0 } else { CHAIN_WORDS };
+        if bytes[31] != VERSION || bytes[30] != words || header.flags & !KNOWN_FLAGS != 0 {
             return Err(Corruption::Frame(format!(
                 "version {}, {} extension words, flags {:#x}: this build does not know them",
                 bytes[31], bytes[30], header.flags
@@ -178,7 +198,11 @@ impl FrameHeader {
     /// Bytes of the whole frame with its padding.
     #[must_use]
     pub fn frame_len(&self) -> u64 {
-        pad(FRAME_HEADER_BYTES as u64 + u64::from(self.payload_len))
+        pad(self.header_len() as u64 + u64::from(self.payload_len))
+    }
+
+    fn header_len(&self) -> usize {
+        if self.is_control() { FRAME_HEADER_BYTES } else { RECORDS_HEADER_BYTES }
     }
 
     /// The seq after the last record.
@@ -218,8 +242,8 @@ impl Frame {
         if rest.len() < len {
             return Err(Corruption::Frame("the frame ends beyond the file".into()));
         }
-        let payload_end = FRAME_HEADER_BYTES + header.payload_len as usize;
-        let payload = file.slice(at + FRAME_HEADER_BYTES..at + payload_end);
+        let payload_end = header.header_len() + header.payload_len as usize;
+        let payload = file.slice(at + header.header_len()..at + payload_end);
         if crc32fast::hash(&payload) != header.payload_crc {
             return Err(Corruption::PayloadChecksum);
         }
@@ -229,6 +253,24 @@ impl Frame {
         let frame = Self { header, payload };
         frame.check_ends()?;
         Ok(frame)
+    }
+
+    /// The chain hash of `seq` or, if that is behind this frame, of its last record; `chain` is the one
+    /// before the frame. `None`: `seq` is before it.
+    pub(crate) fn chain_until(&self, chain: ChainHash, seq: Seq) -> Option<ChainHash> {
+        let header = &self.header;
+        if header.is_control() {
+            return (header.base_seq <= seq.next()).then(|| match Control::decode(&self.payload) {
+                Ok(Control::Open(open)) => open.chain,
+                _ => chain,
+            });
+        }
+        if header.next_seq() <= seq.next() {
+            return Some(header.chain.unwrap_or(chain));
+        }
+        let count = usize::try_from(seq.next().0.checked_sub(header.base_seq.0)?).ok()?;
+        let records = (0..count).map(|index| RecordHash::of(&self.record(index)));
+        Some(records.fold(chain, ChainHash::then))
     }
 
     fn check_ends(&self) -> Result<(), Corruption> {
@@ -291,8 +333,8 @@ pub struct Open {
     pub base_seq: Seq,
     /// The lowest seq that is kept.
     pub first_seq: Seq,
-    /// Chain hash of the frame before, for the audit profile; zero without it.
-    pub chain: [u8; 32],
+    /// The chain hash of the record before.
+    pub chain: ChainHash,
 }
 
 impl Control {

@@ -2,6 +2,7 @@
 //!
 //! - An append is acknowledged only when it is on disk; a transaction is seen whole or not at all.
 //! - Seqs are contiguous from 1 and never reused.
+//! - Each seq has a hash of all records up to it, the same in every log that holds the same.
 //! - Damage below what was acknowledged is refused at open, with file, offset and seq; a torn group
 //!   above it is copied aside and cut.
 //!
@@ -36,7 +37,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Map: [`value`], [`order`] and [`record`] are what is kept; [`log`] (append, read, trim) over `writer`,
+//! Map: [`value`], [`order`] and [`record`] are what is kept, [`chain`] the hash that stands for it; [`log`] (append, read, trim) over `writer`,
 //! [`frame`], [`segment`], [`recovery`] and [`storage`] is how; [`read_only`] and
 //! [`mod@verify`] look without touching;
 //! [`wire`] is what travels. It knows nothing of SurrealDB, redb or HTTP.
@@ -45,6 +46,7 @@
 #[doc = include_str!("../FORMAT.md")]
 pub mod format {}
 
+pub mod chain;
 pub mod config;
 pub mod durable;
 pub mod error;
@@ -70,6 +72,7 @@ pub mod verify;
 pub mod wire;
 mod writer;
 
+pub use chain::{Anchor, ChainHash};
 pub use config::{LogConfig, Witnesses};
 pub use durable::DurableSeq;
 pub use error::{Corruption, Error, ErrorKind};
@@ -85,5 +88,5 @@ pub use recovery::RecoveryReport;
 pub use segment::header::LogId;
 pub use seq::Seq;
 pub use value::{Key, RecordId, Value};
-pub use verify::{Finding, VerifyReport, verify};
+pub use verify::{Finding, VerifyReport, verify, verify_anchors};
 pub use wire::{SnapshotItem, SnapshotRow, WireBatch, WireError};

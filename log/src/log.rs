@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::chain::Anchor;
 use crate::config::{LogConfig, Witnesses};
 use crate::durable::DurableSeq;
 use crate::error::Error;
@@ -245,6 +246,15 @@ impl Log {
     /// [`Error::Trimmed`] below [`Log::first_seq`]; [`Error::Corrupt`] and [`Error::Io`] from the disk.
     pub fn read(&self, from: Seq, max_bytes: usize) -> Result<WireBatch, Error> {
         self.inner.shared.read(from, max_bytes)
+    }
+
+    /// The chain hash of `seq`: the same in every log that holds the same records up to there.
+    ///
+    /// # Errors
+    /// [`Error::BadInput`] above [`Log::durable_seq`]; [`Error::Trimmed`] where neither `seq` nor the
+    /// record after it is kept; [`Error::Corrupt`] and [`Error::Io`] from the disk.
+    pub fn anchor(&self, seq: Seq) -> Result<Anchor, Error> {
+        self.inner.shared.anchor(seq)
     }
 
     /// Gives up records below `before`: whole sealed segments whose every record is below it. The note is

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::chain::{Anchor, ChainHash};
 use crate::error::{Corruption, Error};
 use crate::frame::{Control, Frame, Open};
 use crate::record::{Record, decode_record};
@@ -83,6 +84,8 @@ struct Seen {
     info: SegmentInfo,
     open: Open,
     epoch: u64,
+    /// The chain hash of its last record.
+    chain: ChainHash,
     damage: Option<Damage>,
 }
 
@@ -172,6 +175,26 @@ impl ReadOnlyLog {
         self.used().next_back().map_or(Seq::ZERO, |segment| segment.last_seq)
     }
 
+    /// The chain hash of `seq`, at most [`ReadOnlyLog::last_seq`], to be kept outside of the log.
+    ///
+    /// # Errors
+    /// [`Error::Trimmed`] below `first_seq - 1`; [`Error::BadInput`] above the last seq;
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn anchor(&self, seq: Seq) -> Result<Anchor, Error> {
+        let (first, last) = (self.first_seq(), self.last_seq());
+        if seq > last {
+            return Err(Error::BadInput(format!("there is no seq {seq}, the log ends at {last}")));
+        }
+        if seq < first.prev() {
+            return Err(Error::Trimmed { first });
+        }
+        let segment = self.used().find(|segment| segment.last_seq >= seq);
+        let Some(segment) = segment else { return Ok(Anchor { seq, hash: ChainHash::START }) };
+        let loaded = Loaded::read(&Fs, segment.number, &segment.path)?;
+        let loaded = loaded.ok_or(Error::Trimmed { first: segment.last_seq.next() })?;
+        Ok(Anchor { seq, hash: loaded.chain_at(seq)? })
+    }
+
     /// Records from `from` on, to the end as it was when the log was opened. Ends after the first error,
     /// which damage behind the last readable record is too.
     #[must_use]
@@ -232,7 +255,8 @@ fn see(number: u64, path: &Path, next: Option<&Open>) -> Result<Sight, Error> {
         times_us: loaded.scan.times,
         bytes,
     };
-    Ok(Sight::Used(Box::new(Seen { info, open, epoch: loaded.scan.epoch, damage })))
+    let (epoch, chain) = (loaded.scan.epoch, loaded.scan.chain);
+    Ok(Sight::Used(Box::new(Seen { info, open, epoch, chain, damage })))
 }
 
 /// A sealed segment by its header, first frame and footer; `None` if these do not say enough.
@@ -258,7 +282,7 @@ fn see_sealed(number: u64, path: &Path) -> Result<Option<Seen>, Error> {
         times_us: (footer.last_seq >= footer.first_seq).then_some(footer.times),
         bytes: file.length().map_err(io("read"))?,
     };
-    Ok(Some(Seen { info, epoch: open.epoch, open, damage: None }))
+    Ok(Some(Seen { info, epoch: open.epoch, open, chain: footer.chain, damage: None }))
 }
 
 /// `seen` must be what `next`, the segment `after` it, follows.
@@ -278,6 +302,8 @@ fn check_follows(
             "it starts at seq {}, the segment before ends at seq {end}",
             next.base_seq
         ))
+    } else if seen.chain != next.chain {
+        Corruption::Chain("it does not go on from the segment before".into())
     } else {
         return Ok(());
     };

@@ -375,6 +375,9 @@ fn check_chain(found: &[Found], last: &Found) -> Result<(), Error> {
         if let Some(footer) = &a.footer {
             let end = a.open.base_pos + (footer.frames_end - HEADER_BYTES);
             let next = Seq(footer.last_seq.0 + 1);
+            if b.open.chain != footer.chain {
+                return Err(broken("the audit chain does not go on in it".into()));
+            }
             if b.open.base_pos != end
                 || b.open.base_seq != next
                 || footer.base_pos != a.open.base_pos
@@ -448,6 +451,7 @@ fn complete(
             frames_end: footer.frames_end,
             next_seq: Seq(footer.last_seq.0 + 1),
             times: (footer.last_seq >= footer.first_seq).then_some(footer.times),
+            chain: footer.chain,
             index: footer.index.clone(),
         },
         None => {
@@ -456,14 +460,17 @@ fn complete(
             report.unsealed.push(found.number);
             let end = HEADER_BYTES + next.open.base_pos.saturating_sub(found.open.base_pos);
             let scan = scan(&bytes, found.header.salt, end);
-            if scan.whole_end != end || scan.next_seq != next.open.base_seq {
+            let joins = scan.next_seq == next.open.base_seq && scan.chain == next.open.chain;
+            if scan.whole_end != end || !joins {
                 return Err(Error::Corrupt {
                     path: found.path.clone(),
                     offset: scan.whole_end,
                     seq: scan.next_seq,
-                    reason: scan
-                        .stopped
-                        .unwrap_or(Corruption::BelowFloor { floor: next.open.base_pos }),
+                    reason: scan.stopped.unwrap_or(if joins {
+                        Corruption::BelowFloor { floor: next.open.base_pos }
+                    } else {
+                        Corruption::Chain("the next segment does not go on from it".into())
+                    }),
                 });
             }
             SegmentState {
@@ -471,6 +478,7 @@ fn complete(
                 frames_end: scan.whole_end,
                 next_seq: scan.next_seq,
                 times: scan.times,
+                chain: scan.chain,
                 index: scan.index,
             }
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::chain::Anchor;
 use crate::error::Error;
 use crate::segment::handle::Segment;
 use crate::segment::header::LogId;
@@ -110,6 +111,24 @@ impl Shared {
         batch.records.truncate(durable_count);
         assert!(!batch.records.is_empty(), "seq {from} is durable up to {durable} but not found");
         Ok(batch)
+    }
+
+    /// See [`crate::log::Log::anchor`].
+    pub(crate) fn anchor(&self, seq: Seq) -> Result<Anchor, Error> {
+        let (first, last) = (self.first_seq(), self.durable_seq());
+        if seq > last {
+            return Err(Error::BadInput(format!("there is no seq {seq}, the log ends at {last}")));
+        }
+        if seq < first.prev() {
+            return Err(Error::Trimmed { first });
+        }
+        let segments = self.segments();
+        let after = segments.partition_point(|segment| segment.base_seq <= seq);
+        let hash = segments[after.saturating_sub(1)].chain_at(self.storage.as_ref(), seq);
+        if hash.is_err() && seq < self.first_seq().prev() {
+            return Err(Error::Trimmed { first: self.first_seq() }); // trimmed meanwhile
+        }
+        Ok(Anchor { seq, hash: hash? })
     }
 
     fn read_segments(&self, from: Seq, max_bytes: usize) -> Result<Vec<Bytes>, Error> {

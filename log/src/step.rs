@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::chain::Anchor;
 use crate::config::{LogConfig, Witnesses};
 use crate::error::Error;
 use crate::log::Appended;
@@ -104,6 +105,14 @@ impl StepLog {
     /// As there.
     pub fn read(&self, from: Seq, max_bytes: usize) -> Result<WireBatch, Error> {
         self.writer.shared.read(from, max_bytes)
+    }
+
+    /// See [`crate::Log::anchor`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn anchor(&self, seq: Seq) -> Result<Anchor, Error> {
+        self.writer.shared.anchor(seq)
     }
 
     /// See [`crate::Log::durable_seq`].

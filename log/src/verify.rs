@@ -1,4 +1,5 @@
-//! `verify`: every byte of a log read and checked, whole or damaged, beside a running writer or not.
+//! `verify`: every byte of a log read and checked, whole or damaged, beside a running writer or not; and
+//! its audit chain computed anew, against anchors that someone else kept.
 //! Never writes.
 
 use std::cmp::Ordering;
@@ -6,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::chain::{Anchor, ChainHash, RecordHash};
 use crate::error::{Corruption, Error};
 use crate::frame::{Control, Frame, Open};
 use crate::record::decode_record;
@@ -49,41 +51,64 @@ pub struct VerifyReport {
     pub first_seq: Seq,
     /// See `first_seq`.
     pub last_seq: Seq,
+    /// The chain hash of `last_seq`; as text, 64 hex digits.
+    #[serde(serialize_with = "as_text")]
+    pub chain: ChainHash,
+    /// Anchors that the chain meets.
+    pub anchors: usize,
     /// Bytes behind the last whole transaction: a group being written, or torn by a crash. Normal.
     pub torn_bytes: u64,
     /// What is wrong. Empty: all is whole.
     pub findings: Vec<Finding>,
 }
 
-/// Reads every byte of the log in `dir`: headers, checksums, padding, continuity, footers, records.
+fn as_text<S: serde::Serializer>(hash: &ChainHash, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(hash)
+}
+
+/// Reads every byte of the log in `dir`: headers, checksums, padding, continuity, footers, records, and
+/// the audit chain from the first record that is kept.
 ///
 /// # Errors
 /// It could not look: [`Error::NotALog`], [`Error::Io`]. Damage is not an error but a finding.
 pub fn verify(dir: &Path) -> Result<VerifyReport, Error> {
-    verify_on(&Fs, dir)
+    verify_on(&Fs, dir, &[])
 }
 
-/// [`verify`] on another disk.
+/// [`verify`], and every anchor that the log does not meet is a finding: with it, so is a log whose records
+/// were changed and every checksum mended.
 ///
 /// # Errors
 /// As [`verify`].
-pub fn verify_on(storage: &dyn Storage, dir: &Path) -> Result<VerifyReport, Error> {
+pub fn verify_anchors(dir: &Path, anchors: &[Anchor]) -> Result<VerifyReport, Error> {
+    verify_on(&Fs, dir, anchors)
+}
+
+/// [`verify_anchors`] on another disk.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_on(
+    storage: &dyn Storage,
+    dir: &Path,
+    anchors: &[Anchor],
+) -> Result<VerifyReport, Error> {
     for _ in 1..MOST_LOOKS {
-        let walk = walk(storage, dir)?;
+        let walk = walk(storage, dir, anchors)?;
         if !walk.trimmed {
             return Ok(walk.finish(dir));
         }
     }
-    Ok(walk(storage, dir)?.finish(dir))
+    Ok(walk(storage, dir, anchors)?.finish(dir))
 }
 
-fn walk(storage: &dyn Storage, dir: &Path) -> Result<Walk, Error> {
+fn walk<'a>(storage: &dyn Storage, dir: &Path, anchors: &'a [Anchor]) -> Result<Walk<'a>, Error> {
     let files = segment_files(storage, dir)?;
     let Some((first_number, _)) = files.first() else {
         return Err(Error::NotALog { path: dir.to_owned() });
     };
     let last_used = last_used(storage, &files)?;
-    let mut walk = Walk { first_number: *first_number, last_used, ..Walk::default() };
+    let mut walk = Walk { first_number: *first_number, last_used, anchors, ..Walk::default() };
     for (index, (number, path)) in files.iter().enumerate() {
         if index > 0 && files[index - 1].0 + 1 != *number {
             let path = name::path(dir, number - 1);
@@ -110,7 +135,8 @@ fn last_used(storage: &dyn Storage, files: &[(u64, PathBuf)]) -> Result<u64, Err
 
 /// A walk over segments by number.
 #[derive(Default)]
-struct Walk {
+struct Walk<'a> {
+    anchors: &'a [Anchor],
     first_number: u64,
     last_used: u64,
     /// A segment in use went away during the walk: what follows it joins nothing that was seen.
@@ -125,9 +151,10 @@ struct Before {
     open: Open,
     end_pos: u64,
     next_seq: Seq,
+    chain: ChainHash,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn segment(&mut self, storage: &dyn Storage, number: u64, path: &Path) -> Result<(), Error> {
         let mut seen = self.look(storage, number, path)?;
         // A writer may have been at it: only what stands still is judged.
@@ -174,7 +201,7 @@ impl Walk {
             Ok(Some(loaded)) => {
                 part.bytes = loaded.bytes.len() as u64;
                 let place = self.place(storage, &loaded);
-                check_segment(&loaded, place, &mut part);
+                check_segment(&loaded, place, self.anchors, &mut part);
                 Ok(Some((Some(loaded), part)))
             }
             Err(Error::Corrupt { path, offset, seq, reason }) => {
@@ -215,7 +242,15 @@ impl Walk {
         };
         self.trimmed_below = self.trimmed_below.max(loaded.scan.first_seq);
         match &self.before {
-            None => self.report.first_seq = open.base_seq,
+            None => {
+                if open.base_seq == Seq::FIRST && open.chain != ChainHash::START {
+                    let reason = Corruption::Chain("it does not start with zeros".into());
+                    self.report.find(loaded, open.base_seq, reason.to_string());
+                }
+                self.report.first_seq = open.base_seq;
+                let before = open.base_seq.prev();
+                self.report.meet(self.anchors, before, open.chain, loaded, HEADER_BYTES);
+            }
             Some(before)
                 if before.end_pos != open.base_pos
                     || before.next_seq != open.base_seq
@@ -230,15 +265,20 @@ impl Walk {
                     before.end_pos,
                     before.open.log_id
                 );
-                let (path, seq) = (loaded.path.clone(), before.next_seq);
-                self.report.findings.push(Finding { path, offset: HEADER_BYTES, seq, reason });
+                self.report.find(loaded, before.next_seq, reason);
+            }
+            Some(before) if before.chain != open.chain => {
+                let reason = Corruption::Chain("it does not go on from the segment before".into());
+                self.report.find(loaded, before.next_seq, reason.to_string());
             }
             Some(_) => {}
         }
         let next_seq = loaded.scan.next_seq;
         self.report.last_seq = next_seq.prev();
         let end_pos = open.base_pos + (loaded.scan.whole_end - HEADER_BYTES);
-        self.before = Some(Before { open, end_pos, next_seq });
+        let chain = loaded.scan.chain;
+        self.report.chain = chain;
+        self.before = Some(Before { open, end_pos, next_seq, chain });
     }
 
     fn finish(mut self, dir: &Path) -> VerifyReport {
@@ -250,6 +290,12 @@ impl Walk {
                 seq: self.trimmed_below,
                 reason: Corruption::MissingSegment(number).to_string(),
             });
+        }
+        let (first, last) = (self.report.first_seq.prev(), self.report.last_seq);
+        for anchor in self.anchors.iter().filter(|one| !(first..=last).contains(&one.seq)) {
+            let reason = format!("it holds no seq {}, an anchor is of {anchor}", anchor.seq);
+            let path = dir.to_owned();
+            self.report.findings.push(Finding { path, offset: 0, seq: anchor.seq, reason });
         }
         self.report
     }
@@ -267,12 +313,40 @@ impl VerifyReport {
         self.transactions += part.transactions;
         self.bytes += part.bytes;
         self.torn_bytes += part.torn_bytes;
+        self.anchors += part.anchors;
         self.findings.extend(part.findings);
+    }
+
+    /// Something is wrong with how a segment starts.
+    fn find(&mut self, loaded: &Loaded, seq: Seq, reason: String) {
+        let path = loaded.path.clone();
+        self.findings.push(Finding { path, offset: HEADER_BYTES, seq, reason });
+    }
+
+    /// Compares the anchors of `seq` with its chain hash, which the frame at `offset` gives.
+    fn meet(
+        &mut self,
+        anchors: &[Anchor],
+        seq: Seq,
+        chain: ChainHash,
+        loaded: &Loaded,
+        offset: u64,
+    ) {
+        for anchor in anchors.iter().filter(|anchor| anchor.seq == seq) {
+            if anchor.hash == chain {
+                self.anchors += 1;
+                continue;
+            }
+            let reason =
+                format!("the hash of seq {seq} is {chain}, an anchor says {}", anchor.hash);
+            let (path, reason) = (loaded.path.clone(), Corruption::Chain(reason).to_string());
+            self.findings.push(Finding { path, offset, seq, reason });
+        }
     }
 }
 
 /// `place`: before, at or behind the last segment in use.
-fn check_segment(loaded: &Loaded, place: Ordering, report: &mut VerifyReport) {
+fn check_segment(loaded: &Loaded, place: Ordering, anchors: &[Anchor], report: &mut VerifyReport) {
     let scan = &loaded.scan;
     let mut find = |offset: u64, seq: Seq, reason: String| {
         report.findings.push(Finding { path: loaded.path.clone(), offset, seq, reason });
@@ -306,6 +380,7 @@ fn check_segment(loaded: &Loaded, place: Ordering, report: &mut VerifyReport) {
                 && footer.first_seq == open.base_seq
                 && footer.base_pos == open.base_pos
                 && scan.times.unwrap_or_default() == footer.times
+                && scan.chain == footer.chain
                 && scan.index == footer.index;
             if !fits {
                 find(
@@ -331,7 +406,7 @@ fn check_segment(loaded: &Loaded, place: Ordering, report: &mut VerifyReport) {
     }
     report.segments += 1;
     report.sealed += usize::from(matches!(loaded.footer, Ok(Some(_))));
-    count_frames(loaded, report);
+    check_frames(loaded, open.chain, anchors, report);
 }
 
 /// Frames, then zeros to the full length, in which the footer may be written in part.
@@ -344,6 +419,7 @@ fn waits_for_seal(loaded: &Loaded) -> bool {
         frames_end: scan.whole_end,
         base_pos: open.base_pos,
         times: scan.times.unwrap_or_default(),
+        chain: scan.chain,
         index: scan.index.clone(),
     };
     let expected = footer.encode(loaded.header.salt);
@@ -353,8 +429,18 @@ fn waits_for_seal(loaded: &Loaded) -> bool {
     loaded.bytes.len() as u64 >= loaded.header.capacity && rest.iter().enumerate().all(written)
 }
 
-fn count_frames(loaded: &Loaded, report: &mut VerifyReport) {
+/// Reads the records of a segment and computes its part of the chain anew; `chain` is what it goes on from.
+fn check_frames(
+    loaded: &Loaded,
+    mut chain: ChainHash,
+    anchors: &[Anchor],
+    report: &mut VerifyReport,
+) {
     let mut offset = HEADER_BYTES;
+    let find = |report: &mut VerifyReport, offset: u64, seq: Seq, reason: Corruption| {
+        let (path, reason) = (loaded.path.clone(), reason.to_string());
+        report.findings.push(Finding { path, offset, seq, reason });
+    };
     while offset < loaded.scan.whole_end {
         let Ok(frame) = Frame::decode(&loaded.bytes, 0, offset, loaded.header.salt) else { return };
         report.frames += 1;
@@ -363,18 +449,21 @@ fn count_frames(loaded: &Loaded, report: &mut VerifyReport) {
         }
         for index in 0..frame.header.record_count as usize {
             let seq = Seq(frame.header.base_seq.0 + index as u64);
-            match decode_record(seq, &frame.record(index)) {
+            let bytes = frame.record(index);
+            match decode_record(seq, &bytes) {
                 Ok(record) => {
                     report.records += 1;
                     report.transactions += u64::from(record.ends_transaction);
                 }
-                Err(error) => report.findings.push(Finding {
-                    path: loaded.path.clone(),
-                    offset,
-                    seq,
-                    reason: Corruption::Record(error.to_string()).to_string(),
-                }),
+                Err(error) => find(report, offset, seq, Corruption::Record(error.to_string())),
             }
+            chain = chain.then(RecordHash::of(&bytes));
+            report.meet(anchors, seq, chain, loaded, offset);
+        }
+        if frame.header.chain.is_some_and(|noted| noted != chain) {
+            let reason = "the hash of the frame's records is another than it says";
+            find(report, offset, frame.header.base_seq, Corruption::Chain(reason.into()));
+            return;
         }
         offset += frame.header.frame_len();
     }

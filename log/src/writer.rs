@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use crate::chain::{ChainHash, RecordHash};
 use crate::config::LogConfig;
 use crate::error::{Corruption, Error};
 use crate::frame::{
@@ -35,6 +36,7 @@ const SECTOR_BYTES: u64 = 512;
 /// A transaction as bytes.
 pub(crate) struct Prepared {
     ends: Vec<u32>,
+    hashes: Vec<RecordHash>,
     bytes: Vec<u8>,
     time_us: i64,
 }
@@ -47,11 +49,13 @@ impl Prepared {
         };
         let mut prepared = Self {
             ends: Vec::with_capacity(transaction.events.len()),
+            hashes: Vec::with_capacity(transaction.events.len()),
             bytes: Vec::with_capacity(transaction.events.len() * 128),
             time_us: transaction.time_us,
         };
         for (index, event) in transaction.events.iter().enumerate() {
             let Transaction { time_us, feed_high, .. } = *transaction;
+            let start = prepared.bytes.len();
             encode_parts(time_us, index == last, feed_high, event, &mut prepared.bytes);
             if prepared.bytes.len() > MAX_TRANSACTION_BYTES {
                 return Err(Error::BadInput(format!(
@@ -59,6 +63,7 @@ impl Prepared {
                 )));
             }
             prepared.ends.push(u32::try_from(prepared.bytes.len()).expect("checked above"));
+            prepared.hashes.push(RecordHash::of(&prepared.bytes[start..]));
         }
         Ok(prepared)
     }
@@ -210,6 +215,8 @@ pub(crate) struct Writer {
     /// Offset of the next frame in the active segment.
     write_offset: u64,
     next_seq: Seq,
+    /// The chain hash of the record before `next_seq`.
+    chain: ChainHash,
     /// Log position up to which all is durable.
     synced_pos: u64,
     /// Whether a mark would say anything new.
@@ -226,7 +233,7 @@ impl Writer {
         active: Arc<Segment>,
         next_seq: Seq,
     ) -> Self {
-        let write_offset = active.with_state(|state| state.frames_end);
+        let (write_offset, chain) = active.with_state(|state| (state.frames_end, state.chain));
         let active_number = active.header.number;
         let synced_pos = active.pos(write_offset);
         Self {
@@ -236,6 +243,7 @@ impl Writer {
             active,
             write_offset,
             next_seq,
+            chain,
             synced_pos,
             unmarked: true,
             poisoned: None,
@@ -371,7 +379,7 @@ impl Writer {
             self.poison_on(synced)?;
             self.synced_pos = base_pos;
         }
-        let (write_offset, next_seq) = (self.write_offset, self.next_seq);
+        let (write_offset, next_seq, chain) = (self.write_offset, self.next_seq, self.chain);
         self.active.change(|state| state.frames_end = write_offset);
         self.active = Arc::new(Segment::new(
             name::path(&self.config.dir, number),
@@ -384,6 +392,7 @@ impl Writer {
                 frames_end: HEADER_BYTES,
                 next_seq,
                 times: None,
+                chain,
                 index: Vec::new(),
             },
         ));
@@ -394,7 +403,7 @@ impl Writer {
             base_pos,
             base_seq: next_seq,
             first_seq: self.shared.first_seq(),
-            chain: [0; 32],
+            chain,
         };
         self.control(&Control::Open(open), group);
         group.opens = true;
@@ -425,6 +434,7 @@ impl Writer {
                     self.flush(&mut frame, index == 0, group);
                 }
                 frame.push(&transaction.bytes[start..end], transaction.time_us);
+                self.chain = self.chain.then(transaction.hashes[index]);
                 start = end;
             }
         }
@@ -439,7 +449,12 @@ impl Writer {
             base_seq: self.next_seq,
             synced_pos: self.synced_pos,
             time_us: frame.time_us,
-            payload: Payload::Records { ends: &frame.ends, bytes: &frame.bytes, ends_transaction },
+            payload: Payload::Records {
+                ends: &frame.ends,
+                bytes: &frame.bytes,
+                ends_transaction,
+                chain: self.chain,
+            },
         };
         group.push(&spec, self.active.header.salt, self.write_offset);
         self.next_seq = Seq(self.next_seq.0 + frame.ends.len() as u64);

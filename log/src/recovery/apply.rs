@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Decision, End, Found, GoOn, Plan, Recovered, RecoveryReport, Unused};
+use crate::chain::ChainHash;
 use crate::config::LogConfig;
 use crate::error::Error;
 use crate::frame::{Control, FrameSpec, Open, Payload, SYNC_WORD, encode_frame};
@@ -46,7 +47,7 @@ pub(super) fn carry_out(
         base_pos: last.open.base_pos,
         base_seq: last.open.base_seq,
         first_seq,
-        chain: [0; 32],
+        chain: end.scan.chain,
     };
     let ended = cut(storage, config, &last, &end, &mut report)?;
     if end.scan.whole_end + CONTROL_BYTES / 2 <= last.header.capacity {
@@ -128,6 +129,7 @@ fn cut(
         frames_end: from,
         next_seq: end.scan.next_seq,
         times: end.scan.times,
+        chain: end.scan.chain,
         index: end.scan.index.clone(),
     };
     state.index.retain(|entry| entry.offset < from);
@@ -148,6 +150,7 @@ fn next_segment(
         frames_end: HEADER_BYTES,
         next_seq: open.base_seq,
         times: None,
+        chain: open.chain,
         index: Vec::new(),
     };
     let path = name::path(&config.dir, number);
@@ -219,7 +222,7 @@ fn create(
         base_pos: 0,
         base_seq: Seq::FIRST,
         first_seq: Seq::FIRST,
-        chain: [0; 32],
+        chain: ChainHash::START,
     };
     let segment = begin(next_segment(storage, config, &open, 1)?, open)?;
     report.created = true;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::chain::ChainHash;
 use crate::error::Corruption;
 use crate::seq::Seq;
 use crate::storage::File;
@@ -39,6 +40,8 @@ pub struct Footer {
     pub base_pos: u64,
     /// Commit time of the first and the last record.
     pub times: (i64, i64),
+    /// The chain hash of the last record.
+    pub chain: ChainHash,
     /// One entry for at least every [`INDEX_EVERY`] bytes of frames that hold records.
     pub index: Vec<IndexEntry>,
 }
@@ -63,7 +66,7 @@ impl Footer {
         bytes.extend_from_slice(&self.base_pos.to_le_bytes());
         bytes.extend_from_slice(&self.times.0.to_le_bytes());
         bytes.extend_from_slice(&self.times.1.to_le_bytes());
-        // 64..96: the chain hash of the last frame, for the audit profile.
+        bytes.extend_from_slice(&self.chain.0);
         bytes.resize(start + TRAILER_BYTES - 8, 0);
         bytes.extend_from_slice(&index_crc.to_le_bytes());
         let crc = seeded(salt, &bytes[start..]);
@@ -111,7 +114,7 @@ impl Footer {
             let claims = trailer[..8] == MAGIC;
             return if claims { Err(broken("trailer checksum does not match")) } else { Ok(None) };
         }
-        if trailer[..8] != MAGIC || trailer[64..TRAILER_BYTES - 8].iter().any(|&byte| byte != 0) {
+        if trailer[..8] != MAGIC || trailer[96..TRAILER_BYTES - 8].iter().any(|&byte| byte != 0) {
             return Err(broken("trailer fields that this format fixes differ"));
         }
         let (count, frames_end) = (u64_at(8), u64_at(32));
@@ -125,6 +128,7 @@ impl Footer {
             frames_end,
             base_pos: u64_at(40),
             times: (u64_at(48).cast_signed(), u64_at(56).cast_signed()),
+            chain: ChainHash(trailer[64..96].try_into().expect("32 bytes")),
             index: Vec::new(),
         };
         Ok(Some((footer, u32_at(TRAILER_BYTES - 8))))

@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use crate::chain::ChainHash;
 use crate::error::{Corruption, Error};
-use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader};
+use crate::frame::{Frame, FrameHeader, RECORDS_HEADER_BYTES};
 use crate::segment::footer::{Footer, INDEX_EVERY, IndexEntry};
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
 use crate::seq::Seq;
@@ -35,6 +36,8 @@ pub(crate) struct SegmentState {
     pub(crate) frames_end: u64,
     pub(crate) next_seq: Seq,
     pub(crate) times: Option<(i64, i64)>,
+    /// The chain hash of the last record.
+    pub(crate) chain: ChainHash,
     pub(crate) index: Vec<IndexEntry>,
 }
 
@@ -46,6 +49,7 @@ impl SegmentState {
             return;
         }
         self.next_seq = header.next_seq();
+        self.chain = header.chain.unwrap_or(self.chain);
         let first = self.times.map_or(header.time_us, |times| times.0);
         self.times = Some((first, header.time_us));
         if self.index.last().is_none_or(|last| offset - last.offset >= INDEX_EVERY) {
@@ -100,6 +104,7 @@ impl Segment {
             frames_end: state.frames_end,
             base_pos: self.base_pos,
             times: state.times.unwrap_or_default(),
+            chain: state.chain,
             index: state.index,
         }
         .encode(self.header.salt);
@@ -140,6 +145,25 @@ impl Segment {
         Ok(true)
     }
 
+    /// The chain hash of `seq`, which is in the segment or right before it.
+    pub(crate) fn chain_at(&self, storage: &dyn Storage, seq: Seq) -> Result<ChainHash, Error> {
+        let (sealed, frames_end, mut offset) = self.with_state(|state| {
+            // Two entries back, so that the first frame read ends before `seq` and vouches for the rest.
+            let after = state.index.partition_point(|entry| entry.seq <= seq);
+            let start = after.checked_sub(2).map_or(HEADER_BYTES, |at| state.index[at].offset);
+            (state.sealed, state.frames_end, start)
+        });
+        let mut window = Window::new(self, storage, sealed)?;
+        let mut chain = ChainHash::START;
+        while offset < frames_end {
+            let frame = window.frame(offset, frames_end)?;
+            let Some(after) = frame.chain_until(chain, seq) else { break };
+            chain = after;
+            offset += frame.header.frame_len();
+        }
+        Ok(chain)
+    }
+
     /// The map of a sealed segment; readers share one.
     fn map(&self, storage: &dyn Storage) -> Result<Bytes, Error> {
         if let Some(map) = self.map.get() {
@@ -166,7 +190,8 @@ impl<'a> Window<'a> {
 
     fn frame(&mut self, offset: u64, frames_end: u64) -> Result<Frame, Error> {
         let salt = self.segment.header.salt;
-        if !self.whole && !self.holds(offset, FRAME_HEADER_BYTES) {
+        let left = usize::try_from(frames_end - offset).unwrap_or(usize::MAX);
+        if !self.whole && !self.holds(offset, RECORDS_HEADER_BYTES.min(left)) {
             self.load(offset, frames_end, WINDOW_BYTES)?;
         }
         if !self.whole {

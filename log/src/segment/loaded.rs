@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::chain::ChainHash;
 use crate::error::{Corruption, Error};
+use crate::frame::Frame;
 use crate::recovery::read_range;
 use crate::segment::footer::Footer;
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
@@ -69,6 +71,19 @@ impl Loaded {
         let floor = self.scan.synced_pos.max(self.tail().synced_pos);
         let lost = base_pos + (self.scan.whole_end - HEADER_BYTES) < floor;
         lost.then(|| self.scan.stopped.clone().unwrap_or(Corruption::BelowFloor { floor }))
+    }
+
+    /// The chain hash of `seq`, which is in the segment or right before it.
+    pub(crate) fn chain_at(&self, seq: Seq) -> Result<ChainHash, Error> {
+        let (mut chain, mut offset) = (ChainHash::START, HEADER_BYTES);
+        while offset < self.scan.whole_end {
+            let frame = Frame::decode(&self.bytes, 0, offset, self.header.salt)
+                .map_err(|reason| self.corrupt(offset, seq, reason))?;
+            let Some(after) = frame.chain_until(chain, seq) else { break };
+            chain = after;
+            offset += frame.header.frame_len();
+        }
+        Ok(chain)
     }
 
     pub(crate) fn corrupt(&self, offset: u64, seq: Seq, reason: Corruption) -> Error {

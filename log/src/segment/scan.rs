@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::chain::ChainHash;
 use crate::error::Corruption;
 use crate::frame::{ALIGN, Control, FRAME_HEADER_BYTES, Frame, FrameHeader, Open, SYNC_WORD};
 use crate::segment::footer::{INDEX_EVERY, IndexEntry};
@@ -25,6 +26,8 @@ pub(crate) struct Scan {
     pub(crate) next_seq: Seq,
     /// Commit times of the first and the last frame with records.
     pub(crate) times: Option<(i64, i64)>,
+    /// The chain hash of the last record of the last whole transaction.
+    pub(crate) chain: ChainHash,
     /// Sparse index.
     pub(crate) index: Vec<IndexEntry>,
     /// The highest log position that a frame knew to be durable.
@@ -43,6 +46,7 @@ pub(crate) fn scan(file: &Bytes, salt: u32, until: u64) -> Scan {
         whole_end: HEADER_BYTES,
         next_seq: Seq::ZERO,
         times: None,
+        chain: ChainHash::START,
         index: Vec::new(),
         synced_pos: 0,
         stopped: None,
@@ -83,6 +87,7 @@ impl Scan {
             self.next_seq = open.base_seq;
             self.first_seq = open.first_seq;
             self.epoch = open.epoch;
+            self.chain = open.chain;
             self.open = Some(open);
             self.step(header, offset);
             return Ok(());
@@ -100,6 +105,9 @@ impl Scan {
         match control {
             Some(_) if *reached != Some(self.next_seq) => {
                 return Err(Corruption::Frame("control frame inside a transaction".into()));
+            }
+            Some(Control::Open(open)) if open.chain != self.chain => {
+                return Err(Corruption::Chain("it does not go on from the record before".into()));
             }
             Some(Control::Open(open)) => {
                 self.epoch = open.epoch;
@@ -123,6 +131,7 @@ impl Scan {
         }
         if header.is_control() || header.ends_transaction() {
             self.next_seq = header.next_seq();
+            self.chain = header.chain.unwrap_or(self.chain);
             self.step(header, offset);
         } else {
             self.frames_end = offset + header.frame_len();

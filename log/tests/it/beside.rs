@@ -75,7 +75,7 @@ async fn a_log_trimmed_at_any_moment_of_a_verification_is_whole() {
         let disk = Meddled { opened: AtomicUsize::new(0), at, deed };
         let path = dir.path().to_owned();
         let (report, opened) = tokio::task::spawn_blocking(move || {
-            let report = verify_on(&disk, &path).unwrap();
+            let report = verify_on(&disk, &path, &[]).unwrap();
             (report, disk.opened.into_inner())
         })
         .await

@@ -31,7 +31,7 @@ fn closed() -> (Disk, Model) {
 #[test]
 fn verify_finds_nothing_in_a_whole_log() {
     let (disk, model) = closed();
-    let report = verify_on(&Sim::boot(disk), Path::new("/log")).unwrap();
+    let report = verify_on(&Sim::boot(disk), Path::new("/log"), &[]).unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     assert_eq!((report.sealed, report.torn_bytes), (1, 0));
     assert_eq!(report.records, model.records.len() as u64);
@@ -52,7 +52,7 @@ fn every_flipped_bit_of_a_sealed_segment_is_found_and_named() {
             }
             let mut damaged = disk.clone();
             damaged.flip(path, offset, 1 << bit);
-            let report = verify_on(&Sim::boot(damaged), Path::new("/log")).unwrap();
+            let report = verify_on(&Sim::boot(damaged), Path::new("/log"), &[]).unwrap();
             let finding = report.findings.first();
             let finding = finding.unwrap_or_else(|| panic!("bit {bit} of byte {offset} unnoticed"));
             assert_eq!(finding.path, path, "bit {bit} of byte {offset}: {finding:?}");
@@ -213,7 +213,7 @@ fn swapped_and_foreign_segments_are_refused() {
         sim.open(path, Access::Create).unwrap().write_at(&content, 0).unwrap();
         let refused = open_damaged(sim.disk());
         assert!(matches!(refused, Err(Error::Corrupt { .. })), "{number}: {refused:?}");
-        assert!(!verify_on(&sim, Path::new("/log")).unwrap().findings.is_empty());
+        assert!(!verify_on(&sim, Path::new("/log"), &[]).unwrap().findings.is_empty());
     }
 }
 
@@ -225,7 +225,7 @@ fn a_sealed_segment_whose_successor_is_gone_is_refused() {
     sim.remove(Path::new("/log/seg/0000000002.log")).unwrap();
     let text = open_damaged(sim.disk()).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(text.contains("segment 2 is missing"), "{text}");
-    let report = verify_on(&sim, Path::new("/log")).unwrap();
+    let report = verify_on(&sim, Path::new("/log"), &[]).unwrap();
     assert!(report.findings[0].reason.contains("segment 2 is missing"), "{report:?}");
 }
 
@@ -271,6 +271,6 @@ fn a_log_opened_often_without_an_append_stays_whole() {
             log.close().unwrap();
         }
     }
-    let report = verify_on(&sim, Path::new("/log")).unwrap();
+    let report = verify_on(&sim, Path::new("/log"), &[]).unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);
 }

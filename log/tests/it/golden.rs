@@ -8,14 +8,22 @@ use std::sync::Arc;
 
 use revenant_log::value::{Datetime, Duration, File, Geometry, Range};
 use revenant_log::{
-    Error, Event, Key, Log, LogConfig, Op, ReadOnlyLog, RecordId, SegmentUse, Seq, SourcePos,
-    Transaction, Value, Witnesses, verify,
+    Anchor, Error, Event, Key, Log, LogConfig, Op, ReadOnlyLog, RecordId, SegmentUse, Seq,
+    SourcePos, Transaction, Value, Witnesses, verify, verify_anchors,
 };
 
-use crate::model::small;
+use crate::model::{Model, decode, small, transaction};
 
+/// A log that was closed cleanly.
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log-v1")
+}
+
+/// A log whose writer was killed: its first segment is trimmed but still there, its second one full but not
+/// sealed, and in its third one a group is torn. It holds `transaction(n, 2, 3000)` for n from 1 to 19 and
+/// `transaction(20, 3, 40)`.
+fn golden_killed() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log-v1-killed")
 }
 
 /// What the golden log holds: every operation, kind of key and kind of value, a transaction of several
@@ -84,10 +92,10 @@ fn every_value() -> Vec<Value> {
     ]
 }
 
-fn copy() -> tempfile::TempDir {
+fn copy(golden: &Path) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("seg")).unwrap();
-    for entry in fs::read_dir(golden().join("seg")).unwrap() {
+    for entry in fs::read_dir(golden.join("seg")).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), dir.path().join("seg").join(entry.file_name())).unwrap();
     }
@@ -121,8 +129,49 @@ fn the_golden_log_reads_as_it_was_written() {
 }
 
 #[test]
+fn the_golden_logs_have_the_chain_hashes_they_were_written_with() {
+    let closed = "10:f5b44c5d87bdf2ded96704952b19de427336c6a5288ab37d00a01a290278bd67";
+    let killed = "41:3ddb0c5319b541c80b773584a5339302dbe18a53ba441a324c7df31e1f93cf9b";
+    for (dir, anchor) in [(golden(), closed), (golden_killed(), killed)] {
+        let anchor: Anchor = anchor.parse().unwrap();
+        let report = verify_anchors(&dir, &[anchor]).unwrap();
+        assert_eq!((report.findings.len(), report.anchors), (0, 1), "{:?}", report.findings);
+        assert_eq!((report.last_seq, report.chain), (anchor.seq, anchor.hash));
+    }
+}
+
+#[test]
+fn the_golden_killed_log_is_recovered_and_goes_on() {
+    let dir = copy(&golden_killed());
+    let torn = 10_704;
+    let path = dir.path().join("seg/0000000003.log");
+    let group = fs::read(&path).unwrap()[torn..].to_vec();
+    let (log, report) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    assert_eq!((report.clean, report.first_seq, report.last_seq), (false, 19, 41));
+    assert_eq!((&report.trimmed[..], &report.unsealed[..]), (&[1][..], &[2][..]));
+    let kept = fs::read(report.quarantined.unwrap()).unwrap();
+    assert_eq!((kept.len() as u64, &group[..kept.len()]), (report.torn_bytes, &kept[..]));
+    assert!(group[kept.len()..].iter().all(|&byte| byte == 0));
+    let mut model = Model::default();
+    for number in 1..=20 {
+        let sent = if number < 20 { transaction(number, 2, 3000) } else { transaction(20, 3, 40) };
+        model.submit(&[sent]);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let more = transaction(21, 2, 300);
+    model.submit(std::slice::from_ref(&more));
+    runtime.block_on(log.append(vec![more], Some(Seq(42)))).unwrap();
+    model.ack();
+    let read = |from| decode(&log.read(from, 100_000).unwrap());
+    model.check(read, log.first_seq(), log.durable_seq());
+    runtime.block_on(log.close()).unwrap();
+    let report = verify(dir.path()).unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[test]
 fn the_golden_log_opens_and_goes_on() {
-    let dir = copy();
+    let dir = copy(&golden());
     let (log, report) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
     assert_eq!((report.clean, report.created, log.durable_seq()), (true, false, Seq(10)));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -150,7 +199,7 @@ fn what_is_written_today_has_the_golden_payloads() {
 #[test]
 fn a_newer_version_or_an_unknown_feature_is_refused_without_touching_a_byte() {
     for (offset, what) in [(8, "major"), (10, "minor"), (12, "feature"), (15, "feature")] {
-        let dir = copy();
+        let dir = copy(&golden());
         let path = dir.path().join("seg/0000000002.log");
         let mut bytes = fs::read(&path).unwrap();
         bytes[offset] += 1;

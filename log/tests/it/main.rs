@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod beside;
+mod chain;
 mod crash;
 mod damage;
 mod golden;

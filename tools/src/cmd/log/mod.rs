@@ -1,5 +1,6 @@
 //! `revenant log ...`: looks into a log directory without touching it, beside a running writer or not.
 
+mod anchor;
 mod dump;
 mod filter;
 mod ls;
@@ -52,8 +53,10 @@ enum Command {
     Tail(tail::Args),
     /// Count records and bytes by table and operation.
     Stat(stat::Args),
+    /// Print the log's hash at a seq. Kept elsewhere, it tells whether a record up to there was changed.
+    Anchor(anchor::Args),
     /// Read every byte and say what is damaged: file, offset and seq.
-    Verify,
+    Verify(verify::Args),
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
@@ -63,6 +66,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         Command::Dump(args) => dump::run(&place, args),
         Command::Tail(args) => tail::run(&place, args).await,
         Command::Stat(args) => stat::run(&place, args),
-        Command::Verify => verify::run(&place),
+        Command::Anchor(args) => anchor::run(&place, &args),
+        Command::Verify(args) => verify::run(&place, &args),
     }
 }
