@@ -42,6 +42,10 @@ pub(crate) struct Group {
     /// Views that are this group.
     pub(crate) views: Names,
     /// Sets that hold this group's values.
+    #[expect(
+        clippy::box_collection,
+        reason = "a third of the bytes in the many groups without sets"
+    )]
     sets: Option<Box<Vec<SetId>>>,
 }
 
