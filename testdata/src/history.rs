@@ -58,7 +58,15 @@ pub enum Op {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HistoryError {
-    /// The file cannot be read, or its compression is damaged.
+    /// There is no such file, or it may not be read.
+    #[error("open {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file cannot be read on, or its compression is damaged.
     #[error("read {} at line {line}", path.display())]
     Io {
         /// The file.
@@ -94,9 +102,9 @@ impl Reader {
     /// Opens the file at `path`.
     ///
     /// # Errors
-    /// [`HistoryError::Io`].
+    /// [`HistoryError::Open`].
     pub fn open(path: &Path) -> Result<Self, HistoryError> {
-        let failed = |source| HistoryError::Io { path: path.to_owned(), line: 0, source };
+        let failed = |source| HistoryError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         Self::new(path, Box::new(BufReader::new(file))).map_err(failed)
     }
