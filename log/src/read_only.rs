@@ -79,6 +79,12 @@ struct Damage {
     reason: Corruption,
 }
 
+impl From<Damage> for Error {
+    fn from(Damage { path, offset, seq, reason }: Damage) -> Self {
+        Self::Corrupt { path, offset, seq, reason }
+    }
+}
+
 /// What one file tells of its segment.
 struct Seen {
     info: SegmentInfo,
@@ -179,7 +185,7 @@ impl ReadOnlyLog {
     ///
     /// # Errors
     /// [`Error::Trimmed`] below `first_seq - 1`; [`Error::BadInput`] above the last seq;
-    /// [`Error::Corrupt`], [`Error::Io`].
+    /// [`Error::Corrupt`], also for the last seq of a log that once had more; [`Error::Io`].
     pub fn anchor(&self, seq: Seq) -> Result<Anchor, Error> {
         let (first, last) = (self.first_seq(), self.last_seq());
         if seq > last {
@@ -187,6 +193,11 @@ impl ReadOnlyLog {
         }
         if seq < first.prev() {
             return Err(Error::Trimmed { first });
+        }
+        if seq == last
+            && let Some(damage) = self.damage.clone()
+        {
+            return Err(damage.into());
         }
         let segment = self.used().find(|segment| segment.last_seq >= seq);
         let Some(segment) = segment else { return Ok(Anchor { seq, hash: ChainHash::START }) };
@@ -359,9 +370,7 @@ impl Records<'_> {
         loop {
             let Some(cursor) = &mut self.current else {
                 let Some(segment) = self.segments.next() else {
-                    let Some(damage) = self.damage.take() else { return Ok(None) };
-                    let Damage { path, offset, seq, reason } = damage;
-                    return Err(Error::Corrupt { path, offset, seq, reason });
+                    return self.damage.take().map_or(Ok(None), |damage| Err(damage.into()));
                 };
                 let loaded = Loaded::read(&Fs, segment.number, &segment.path)?;
                 let Some(loaded) = loaded else {

@@ -83,6 +83,20 @@ fn a_trimmed_log_has_the_hashes_of_what_it_keeps_and_of_the_record_before() {
 }
 
 #[test]
+fn a_log_whose_end_is_damaged_has_no_anchor_of_its_end() {
+    let dir = closed(history());
+    let log = ReadOnlyLog::open(dir.path()).unwrap();
+    let active = log.segments().iter().rfind(|one| one.records() > 0).unwrap().path.clone();
+    let mut bytes = fs::read(&active).unwrap();
+    bytes[usize::try_from(HEADER_BYTES).unwrap() + 200] ^= 1;
+    fs::write(&active, bytes).unwrap();
+    let log = ReadOnlyLog::open(dir.path()).unwrap();
+    let refused = log.anchor(log.last_seq());
+    assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+    assert!(log.anchor(Seq(1)).is_ok());
+}
+
+#[test]
 fn a_log_meets_its_own_anchors_and_no_others() {
     let dir = closed(history());
     let log = ReadOnlyLog::open(dir.path()).unwrap();
