@@ -49,3 +49,11 @@ image:
 compose-test *ARGS:
     if docker version >/dev/null 2>&1; then just image; fi
     cargo run -q -- compose-test {{ARGS}}
+
+# Random views against the naive evaluation, counted by construct of the language. `--minutes N`, 10 unless told.
+oracle *ARGS:
+    cargo run -q -p revenant-ssp --example oracle -- {{ARGS}}
+
+# Rules of the view engine broken on purpose, and which test notices each.
+mutants-views:
+    cargo run -q -p revenant-ssp --example mutants

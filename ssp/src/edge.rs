@@ -28,6 +28,18 @@ pub struct Edge {
     pub parent_rel: Option<String>,
 }
 
+impl Edge {
+    /// What it adds to its view's signature, the XOR of all its edges'.
+    #[must_use]
+    pub fn signature(&self) -> u64 {
+        let mut hash = blake3::Hasher::new();
+        hash.update(self.id.as_bytes()).update(&self.version.to_le_bytes());
+        let mut bytes = [0; 8];
+        hash.finalize_xof().fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+}
+
 /// One absolute change of an edge table; repeating it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EdgeWrite {

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Map: [`history`] reads what happened; [`generate`] makes up what could have; [`queries`] makes up live
-//! queries and changes of what they read. None knows SurrealDB.
+//! queries and changes of what they read; [`tally`] counts what became of them. None knows SurrealDB.
 
 pub mod generate;
 pub mod history;
 pub mod queries;
+pub mod tally;

@@ -2,7 +2,7 @@
 //! queries are brought into it.
 //!
 //! - Conjuncts `field = value` are lifted: the values tell the groups of a block apart.
-//! - What depends on the outer row otherwise stays open; the rest is the residual.
+//! - What depends on the outer row otherwise, or may have no answer, stays open; the rest is the residual.
 //! - Order without a window is dropped, and a window's ties are in the order of ids.
 
 use hashbrown::{HashMap, HashTable};
@@ -25,7 +25,8 @@ pub(crate) struct BlockKey {
     pub(crate) equal: Vec<Path>,
     /// What rows of every group satisfy.
     pub(crate) residual: Vec<Expr<SetId>>,
-    /// What they satisfy besides, given the outer row.
+    /// What they satisfy besides, given the outer row; whatever may have no answer is asked only here, of
+    /// rows that satisfy the rest.
     pub(crate) open: Vec<Expr<SetId>>,
     /// The paths of the outer row that `open` refers to.
     pub(crate) outer: Vec<Path>,
@@ -86,6 +87,29 @@ pub(crate) struct Block {
     pub(crate) routes: HashMap<Box<[u8]>, Vec<GroupId>>,
 }
 
+impl BlockKey {
+    /// Every path into its table's rows that decides something, each once; those of sort keys, which follow
+    /// no link, left out.
+    pub(crate) fn paths(&self) -> Vec<&Path> {
+        let mut paths: Vec<_> = self.equal.iter().collect();
+        for conjunct in self.residual.iter().chain(&self.open) {
+            conjunct.visit(&mut |expr| {
+                if let Expr::Field(path) = expr {
+                    paths.push(path);
+                }
+            });
+        }
+        for operand in self.children.iter().flat_map(|child| &child.operands) {
+            if let Operand::Outer(path) = operand {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
 /// The conjuncts of a filter by their use.
 #[derive(Default)]
 pub(crate) struct Split {
@@ -105,7 +129,7 @@ impl Split {
                 Some((path, operand)) if split.equal.iter().all(|(other, _)| *other != path) => {
                     split.equal.push((path, operand));
                 }
-                _ if conjunct.has_parent() => split.open.push(conjunct),
+                _ if conjunct.has_parent() || conjunct.may_fail() => split.open.push(conjunct),
                 _ => split.residual.push(list(conjunct)),
             }
         }

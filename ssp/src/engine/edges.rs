@@ -28,15 +28,6 @@ struct Writes {
     signature: u64,
 }
 
-/// What an edge adds to its view's signature.
-pub(super) fn signature(edge: &Edge) -> u64 {
-    let mut hash = blake3::Hasher::new();
-    hash.update(edge.id.as_bytes()).update(&edge.version.to_le_bytes());
-    let mut bytes = [0; 8];
-    hash.finalize_xof().fill(&mut bytes);
-    u64::from_le_bytes(bytes)
-}
-
 impl Engine {
     /// Every edge of a view, with its depth, parents first.
     pub(super) fn whole(&self, view: &str, root: GroupId) -> Result<Vec<(usize, Edge)>, Beyond> {
@@ -128,7 +119,7 @@ impl Engine {
         let edge = self.edge(place, row, When::Now);
         let old = self.edge(place, row, When::Before);
         if edge.version != old.version || self.store.is_recreated(row) {
-            writes.signature ^= signature(&old) ^ signature(&edge);
+            writes.signature ^= old.signature() ^ edge.signature();
             writes.edges.push((place.depth, EdgeWrite::Put(edge.clone())));
         }
         for child in 0..self.children(groups.1) {
@@ -182,7 +173,7 @@ impl Engine {
         writes: &mut Writes,
     ) -> Result<(), Beyond> {
         let edge = self.edge(place, row, When::Now);
-        writes.signature ^= signature(&edge);
+        writes.signature ^= edge.signature();
         writes.edges.push((place.depth, EdgeWrite::Put(edge.clone())));
         for child in 0..self.children(id) {
             let Some(inner) = self.child_group(id, row, child, When::Now)? else { continue };
@@ -204,7 +195,7 @@ impl Engine {
         writes: &mut Writes,
     ) -> Result<(), Beyond> {
         let edge = self.edge(place, row, When::Before);
-        writes.signature ^= signature(&edge);
+        writes.signature ^= edge.signature();
         for child in 0..self.children(id) {
             let Some(inner) = self.child_group(id, row, child, When::Before)? else { continue };
             let below = place.below(self, id, child, &edge.id);

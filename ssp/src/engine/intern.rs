@@ -70,6 +70,9 @@ impl Engine {
         for child in &key.children {
             self.block_mut(child.block).refs += 1;
         }
+        for path in key.paths() {
+            self.links.hold(&self.store, &key.table, path);
+        }
         for atom in &atoms {
             self.sources.at_mut(atom.index.0).refs += 1;
         }
@@ -168,6 +171,8 @@ impl Engine {
         }
         set.settle();
         let set = SetId(self.sets.insert(set));
+        let table = self.block(block).key.table.clone();
+        self.links.hold(&self.store, &table, &subselect.value);
         self.set_ids.insert(id, set);
         self.new_sets.push(set);
         self.group_mut(group).add_set(set);
@@ -206,6 +211,9 @@ impl Engine {
         for child in &block.key.children {
             self.release_block(child.block);
         }
+        for path in block.key.paths() {
+            self.links.release(&block.key.table, path);
+        }
         if let Some(source) = block.source {
             self.release_source(source);
         }
@@ -242,10 +250,10 @@ impl Engine {
 
     fn drop_set(&mut self, id: SetId) {
         let Some(set) = self.sets.remove(id.0) else { return };
+        let block = self.group(set.group).block;
+        self.links.release(&self.block(block).key.table.clone(), &set.value);
         self.set_ids.remove(&(set.group, set.value));
-        let group = self.group_mut(set.group);
-        let block = group.block;
-        group.remove_set(id);
+        self.group_mut(set.group).remove_set(id);
         self.collect(vec![set.group]);
         self.release_block(block);
     }
@@ -325,6 +333,17 @@ impl Engine {
         self.blocks.iter_mut().for_each(|block| block.refs = 0);
         self.sources.iter_mut().for_each(|source| source.refs = 0);
         self.sets.iter_mut().for_each(|set| set.users.clear());
+        self.links.clear_refs();
+        for (_, block) in self.blocks.iter() {
+            for path in block.key.paths() {
+                self.links.hold(&self.store, &block.key.table, path);
+            }
+        }
+        for (_, set) in self.sets.iter() {
+            let table = &self.blocks.at(self.groups.at(set.group.0).block.0).key.table;
+            self.links.hold(&self.store, table, &set.value);
+        }
+        self.links.sweep();
         let mut held: Vec<BlockId> =
             self.views.values().map(|view| self.group(view.root).block).collect();
         held.extend(self.sets.iter().map(|(_, set)| self.group(set.group).block));

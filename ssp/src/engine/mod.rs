@@ -7,7 +7,7 @@
 //!
 //! Map: [`store`](self) rows; `source` shared indexes; `block` the normal form and `intern` how queries get
 //! there; `router` from changes to blocks; `group` the rows of one block for given values; `set` the values
-//! that `IN (SELECT ...)` looks into; `step` one batch; `edges` from groups to the edges of views.
+//! that `IN (SELECT ...)` looks into; `links` who looks into which row along a path; `step` one batch; `edges` from groups to the edges of views.
 //!
 //! The pieces are those of shared-plan view maintenance: templates with parameters as data, bounds over
 //! shared sorted indexes for windows, counted sets with flips for semijoins.
@@ -16,6 +16,7 @@ mod block;
 mod edges;
 mod group;
 mod intern;
+mod links;
 mod router;
 mod scope;
 mod set;
@@ -38,6 +39,7 @@ use crate::query::ir::{Path, Query};
 
 use block::{Block, BlockId, BlockKey, Operand};
 use group::{Group, GroupId, Use, Window};
+use links::Links;
 use router::Router;
 use scope::{At, World};
 use set::{Set, SetId};
@@ -57,6 +59,8 @@ pub struct Engine {
     block_ids: HashMap<BlockKey, BlockId>,
     routers: HashMap<String, Router>,
     groups: Slab<Group>,
+    /// Paths that lead through links.
+    links: Links,
     sets: Slab<Set>,
     set_ids: HashMap<(GroupId, Path), SetId>,
     /// Sets made while a query was interned, which may turn out not to be needed.
@@ -97,6 +101,8 @@ pub struct Size {
     pub entries: usize,
     /// Sets that `IN (SELECT ...)` looks into.
     pub sets: usize,
+    /// Paths that are followed through links.
+    pub links: usize,
 }
 
 impl Engine {
@@ -129,7 +135,7 @@ impl Engine {
         self.drop_unheld_sets();
         match self.whole(view, root) {
             Ok(edges) => {
-                let signature = edges.iter().fold(0, |sum, (_, edge)| sum ^ edges::signature(edge));
+                let signature = edges.iter().fold(0, |sum, (_, edge)| sum ^ edge.signature());
                 self.views.insert(name, View { root, signature });
                 Ok(edges)
             }
@@ -185,6 +191,7 @@ impl Engine {
             sources: self.sources.len(),
             entries: self.sources.iter().map(|(_, source)| source.len()).sum(),
             sets: self.sets.len(),
+            links: self.links.len(),
         }
     }
 
@@ -444,6 +451,3 @@ impl Engine {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

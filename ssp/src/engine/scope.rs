@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use revenant_log::Value;
+use revenant_log::{RecordId, Value};
 
 use super::set::{Set, SetId};
 use super::slab::Slab;
 use super::store::{RowId, Store, When};
-use crate::query::expr::{self, Beyond, Scope};
+use crate::query::expr::{self, Beyond, Rows, Scope};
 use crate::query::ir::{Expr, Path};
 
 /// What expressions look into: rows and sets.
@@ -38,19 +38,39 @@ impl<'e> At<'e> {
     /// The value at a path of the row; NONE when the row does not exist.
     pub(crate) fn get(&self, path: &Path) -> Result<Cow<'e, Value>, Beyond> {
         match self.world.store.image(self.row, self.when) {
-            Some(image) => expr::at(self.world.store.id(self.row), &image.body, path),
+            Some(image) => {
+                let rows = RowsAt { store: self.world.store, when: self.when };
+                expr::at(self.world.store.id(self.row), &image.body, path, rows)
+            }
+            None => Ok(Cow::Owned(Value::None)),
+        }
+    }
+
+    /// The value at a sort key's path of the row; NONE when the row does not exist.
+    pub(crate) fn sort_key(&self, path: &Path) -> Result<Cow<'e, Value>, Beyond> {
+        match self.world.store.image(self.row, self.when) {
+            Some(image) => expr::sort_key(self.world.store.id(self.row), &image.body, path),
             None => Ok(Cow::Owned(Value::None)),
         }
     }
 
     /// Whether every one of these is true.
     pub(crate) fn all(&self, conjuncts: &[Expr<SetId>]) -> Result<bool, Beyond> {
-        for conjunct in conjuncts {
-            if !conjunct.is_true(self)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        expr::decide(conjuncts, self, false)
+    }
+}
+
+/// All rows at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct RowsAt<'e> {
+    pub(crate) store: &'e Store,
+    pub(crate) when: When,
+}
+
+impl<'e> Rows<'e> for RowsAt<'e> {
+    fn body(self, id: &RecordId) -> Option<&'e Value> {
+        let row = self.store.find(id)?;
+        self.store.image(row, self.when).map(|image| &image.body)
     }
 }
 

@@ -91,7 +91,7 @@ impl Source {
         }
         for order in &self.key.order {
             let start = place.len();
-            encode_value(&*at.get(&order.path)?, &mut place);
+            encode_value(&*at.sort_key(&order.path)?, &mut place);
             if order.descending {
                 // No encoding is the start of another, so the complement reverses the order.
                 place[start..].iter_mut().for_each(|byte| *byte = !*byte);

@@ -30,6 +30,8 @@ pub(super) struct Batch {
     pub(super) dirty: HashMap<GroupId, BTreeSet<RowId>>,
     /// Blocks that met a row which only SurrealDB can judge.
     pub(super) lost: HashMap<BlockId, Beyond>,
+    /// Groups that did, of blocks whose other groups did not.
+    pub(super) lost_groups: HashMap<GroupId, Beyond>,
 }
 
 /// What of one level is to be told of rows: first the sources, then the blocks.
@@ -60,7 +62,7 @@ impl Engine {
         let orphans = self.follow_rows(&mut batch);
         self.mark(&mut batch);
         let mut stepped = Stepped::default();
-        self.give_up_lost(&batch, &mut stepped);
+        self.give_up_lost(&mut batch, &mut stepped);
         self.write(&batch, &mut stepped);
         self.collect(orphans);
         for set in batch.counted {
@@ -76,8 +78,10 @@ impl Engine {
     }
 
     /// What the changed rows concern at once.
-    fn enqueue_changed(&self, batch: &mut Batch) {
-        for row in self.store.changed() {
+    fn enqueue_changed(&mut self, batch: &mut Batch) {
+        let mut changed = self.store.changed();
+        self.links.follow(&self.store, &mut changed);
+        for row in changed {
             let table = self.store.id(row).table.as_str();
             for source in self.table_sources.get(table).into_iter().flatten() {
                 let level = self.sources.at(source.0).level;
@@ -124,7 +128,7 @@ impl Engine {
         for (id, written) in told.windows {
             told.groups.push(id);
             if let Err(beyond) = self.read_window(id, &written, batch) {
-                batch.lost.insert(self.group(id).block, beyond);
+                batch.lost_groups.insert(id, beyond);
             }
         }
         told.groups.sort_unstable();
@@ -180,14 +184,23 @@ impl Engine {
                 Ok(prefix.as_deref() == Some(group.prefix())
                     && self.at(group, row, when).all(&block.key.open)?)
             };
-            let (was, is) = (is(&before, When::Before)?, is(&now, When::Now)?);
-            if !was && !is {
-                continue;
-            }
+            let (was, is) = (is(&before, When::Before), is(&now, When::Now));
             if let Some(window) = &group.window {
-                if self.shows(id, window, row)? {
+                // Of rows beyond its bound, a window need not know.
+                let concerns = was.unwrap_or(true) || is.unwrap_or(true);
+                if concerns && self.shows(id, window, row)? {
                     told.windows.entry(group_id).or_default().insert(row);
                 }
+                continue;
+            }
+            let (was, is) = match (was, is) {
+                (Ok(was), Ok(is)) => (was, is),
+                (Err(beyond), _) | (_, Err(beyond)) => {
+                    batch.lost_groups.insert(group_id, beyond);
+                    continue;
+                }
+            };
+            if !was && !is {
                 continue;
             }
             told.groups.push(group_id);
@@ -308,7 +321,7 @@ impl Engine {
             }
             let followed = self.follow(id, delta, &mut orphans);
             if let Err(beyond) = followed {
-                batch.lost.insert(self.group(id).block, beyond);
+                batch.lost_groups.insert(id, beyond);
             }
         }
         orphans
@@ -374,18 +387,35 @@ impl Engine {
     }
 
     /// Closes the views that met what only SurrealDB can judge.
-    fn give_up_lost(&mut self, batch: &Batch, stepped: &mut Stepped) {
-        if batch.lost.is_empty() {
+    fn give_up_lost(&mut self, batch: &mut Batch, stepped: &mut Stepped) {
+        self.spread_loss(batch);
+        if batch.lost.is_empty() && batch.lost_groups.is_empty() {
             return;
         }
         for (name, view) in &self.views {
-            if let Some(beyond) = self.loss(self.group(view.root).block, batch) {
+            let own = batch.lost_groups.get(&view.root).copied();
+            if let Some(beyond) = own.or_else(|| self.loss(self.group(view.root).block, batch)) {
                 stepped.lost.push((name.to_string(), beyond));
             }
         }
         for (name, _) in &stepped.lost {
             if let Some(view) = self.views.remove(name.as_str()) {
                 self.group_mut(view.root).views.remove(name);
+            }
+        }
+    }
+
+    /// Whoever asks for a lost group is lost with it.
+    fn spread_loss(&self, batch: &mut Batch) {
+        let mut open: Vec<_> = batch.lost_groups.iter().map(|(id, met)| (*id, *met)).collect();
+        while let Some((id, beyond)) = open.pop() {
+            for set in self.group(id).sets() {
+                batch.lost.extend(self.sets.at(set.0).users.iter().map(|user| (*user, beyond)));
+            }
+            for one in self.group(id).uses() {
+                if batch.lost_groups.insert(one.group, beyond).is_none() {
+                    open.push((one.group, beyond));
+                }
             }
         }
     }

@@ -4,20 +4,26 @@
 use std::borrow::Cow;
 use std::ops::Bound;
 
-use revenant_log::{RecordId, Value};
+use revenant_log::{Key, RecordId, Value};
 use thiserror::Error;
 
-use super::ir::{Comparison, Expr, Path};
+use super::ir::{Comparison, Expr, Path, Step};
 
 /// A row holds something that only SurrealDB can answer for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Beyond {
-    /// A path leads through a record link.
-    #[error("a path leads through a record link")]
+    /// An order leads through a record link.
+    #[error("an order leads through a record link")]
     Link,
-    /// A path leads through an array.
-    #[error("a path leads through an array")]
+    /// An order leads through a list.
+    #[error("an order leads through a list")]
     Array,
+    /// A path leads into a shape.
+    #[error("a path leads into a shape")]
+    Shape,
+    /// SurrealDB refuses what a function is given, or alone knows what it is worth.
+    #[error("{0} has no answer for what a row gives it")]
+    Call(&'static str),
     /// A string is compared with a regular expression.
     #[error("a string is compared with a regular expression")]
     Regex,
@@ -36,29 +42,173 @@ pub(crate) trait Scope<S> {
     fn holds(&self, set: &S, value: &Value) -> Result<bool, Beyond>;
 }
 
+/// Rows by their id, for paths that lead through links.
+pub(crate) trait Rows<'a>: Copy {
+    /// What a row holds, if it exists.
+    fn body(self, id: &RecordId) -> Option<&'a Value>;
+}
+
 /// The value at `path` of the row `id` with the content `body`; NONE where there is none.
 pub(crate) fn at<'a>(
     id: &RecordId,
     body: &'a Value,
     path: &Path,
+    rows: impl Rows<'a>,
 ) -> Result<Cow<'a, Value>, Beyond> {
-    if path.0[0] == "id" {
-        return match path.0.len() {
-            1 => Ok(Cow::Owned(Value::RecordId(Box::new(id.clone())))),
-            _ => Err(Beyond::Link),
+    let mut links = Links(|_: &RecordId| {});
+    links.at(id, body, path, rows)
+}
+
+/// Calls `see` for every row that [`at`] asks for, whether it exists or not.
+pub(crate) fn links<'a>(
+    id: &RecordId,
+    body: &'a Value,
+    path: &Path,
+    rows: impl Rows<'a>,
+    see: impl FnMut(&RecordId),
+) {
+    // Without an answer there is no view to maintain.
+    if let Err(beyond) = Links(see).at(id, body, path, rows) {
+        debug_assert_eq!(beyond, Beyond::Shape, "nothing else stops a path");
+    }
+}
+
+/// Goes along paths, and tells of every link it follows.
+struct Links<F>(F);
+
+impl<F: FnMut(&RecordId)> Links<F> {
+    fn at<'a>(
+        &mut self,
+        id: &RecordId,
+        body: &'a Value,
+        path: &Path,
+        rows: impl Rows<'a>,
+    ) -> Result<Cow<'a, Value>, Beyond> {
+        let (mut value, steps) = if path.head() == "id" {
+            (Cow::Owned(Value::RecordId(Box::new(id.clone()))), &path.0[1..])
+        } else {
+            (Cow::Borrowed(body), &path.0[..])
         };
+        for (place, step) in steps.iter().enumerate() {
+            // SurrealDB maps what is left of a path over a list, unless it is at its last step.
+            let maps = matches!((&*value, step), (Value::Array(_), Step::Field(_)));
+            if maps && place + 1 < steps.len() {
+                let items = match value.into_owned() {
+                    Value::Array(items) => items,
+                    other => vec![other],
+                };
+                let each = |item: Value| {
+                    let each = &mut *self;
+                    steps[place..].iter().try_fold(item, |item, step| each.step(&item, step, rows))
+                };
+                let items = items.into_iter().map(each).collect::<Result<_, _>>()?;
+                return Ok(Cow::Owned(Value::Array(items)));
+            }
+            value = match value {
+                Cow::Borrowed(value) => self.borrowed(value, step, rows)?,
+                Cow::Owned(value) => match &value {
+                    Value::RecordId(id) => self.follow(id, step, rows),
+                    value => Cow::Owned(self.step(value, step, rows)?),
+                },
+            };
+        }
+        Ok(value)
+    }
+
+    /// A step into a value that outlives the path.
+    fn borrowed<'a>(
+        &mut self,
+        value: &'a Value,
+        step: &Step,
+        rows: impl Rows<'a>,
+    ) -> Result<Cow<'a, Value>, Beyond> {
+        let found = match (value, step) {
+            (Value::Object(fields), Step::Field(name)) => fields.get(name),
+            (Value::RecordId(id), step) => return Ok(self.follow(id, step, rows)),
+            (Value::Array(items), Step::Index(index)) => items.get(*index),
+            (Value::Array(items), Step::Last) => items.last(),
+            (value, step) => return self.step(value, step, rows).map(Cow::Owned),
+        };
+        Ok(found.map_or(Cow::Owned(Value::None), Cow::Borrowed))
+    }
+
+    /// A step into the row that a link leads to, or into the parts of its key.
+    fn follow<'a>(&mut self, id: &RecordId, step: &Step, rows: impl Rows<'a>) -> Cow<'a, Value> {
+        let found = match (step, &id.key) {
+            (Step::Field(name), Key::Object(parts)) if parts.contains_key(name) => {
+                return Cow::Owned(parts[name].clone());
+            }
+            (Step::Field(name), _) => {
+                (self.0)(id);
+                match rows.body(id) {
+                    Some(_) if name == "id" => {
+                        return Cow::Owned(Value::RecordId(Box::new(id.clone())));
+                    }
+                    Some(body) => body.field(name),
+                    None => None,
+                }
+            }
+            (Step::Index(index), Key::Array(parts)) => {
+                return Cow::Owned(parts.get(*index).cloned().unwrap_or_default());
+            }
+            (Step::Index(_), _) => None,
+            // Of what is no list, the last is itself.
+            (Step::Last, _) => return Cow::Owned(Value::RecordId(Box::new(id.clone()))),
+        };
+        found.map_or(Cow::Owned(Value::None), Cow::Borrowed)
+    }
+
+    fn step<'a>(
+        &mut self,
+        value: &Value,
+        step: &Step,
+        rows: impl Rows<'a>,
+    ) -> Result<Value, Beyond> {
+        let found = match (value, step) {
+            (Value::Object(fields), Step::Field(name)) => fields.get(name).cloned(),
+            (Value::Object(fields), Step::Index(index)) => fields.get(&index.to_string()).cloned(),
+            (Value::RecordId(id), step) => Some(self.follow(id, step, rows).into_owned()),
+            (Value::Array(items), Step::Field(_)) => {
+                let each = |item: &Value| self.step(item, step, rows);
+                Some(Value::Array(items.iter().map(each).collect::<Result<_, _>>()?))
+            }
+            (Value::Array(items), Step::Index(index)) => items.get(*index).cloned(),
+            (Value::Set(items), Step::Index(index)) => items.iter().nth(*index).cloned(),
+            (Value::Array(items), Step::Last) => items.last().cloned(),
+            (Value::Set(items), Step::Last) => items.last().cloned(),
+            (other, Step::Last) => Some(other.clone()),
+            (Value::Geometry(_), Step::Field(_)) => return Err(Beyond::Shape),
+            _ => None,
+        };
+        Ok(found.unwrap_or_default())
+    }
+}
+
+/// The value at `path` for a sort key: SurrealDB does not follow links there.
+pub(crate) fn sort_key<'a>(
+    id: &RecordId,
+    body: &'a Value,
+    path: &Path,
+) -> Result<Cow<'a, Value>, Beyond> {
+    if path.is_id() {
+        return Ok(Cow::Owned(Value::RecordId(Box::new(id.clone()))));
+    }
+    if path.head() == "id" {
+        return Err(Beyond::Link);
     }
     let mut value = body;
-    for name in &path.0 {
-        value = match value {
-            Value::Object(fields) => match fields.get(name) {
-                Some(value) => value,
-                None => return Ok(Cow::Owned(Value::None)),
-            },
-            Value::RecordId(_) => return Err(Beyond::Link),
-            Value::Array(_) | Value::Set(_) => return Err(Beyond::Array),
-            _ => return Ok(Cow::Owned(Value::None)),
+    for step in &path.0 {
+        let found = match (value, step) {
+            (Value::Object(fields), Step::Field(name)) => fields.get(name),
+            (Value::RecordId(_), _) => return Err(Beyond::Link),
+            (Value::Array(_) | Value::Set(_), _) => return Err(Beyond::Array),
+            (Value::Geometry(_), _) => return Err(Beyond::Shape),
+            _ => None,
         };
+        match found {
+            Some(found) => value = found,
+            None => return Ok(Cow::Owned(Value::None)),
+        }
     }
     Ok(Cow::Borrowed(value))
 }
@@ -78,32 +228,53 @@ impl<S> Expr<S> {
                 truth(compare(*how, &*left.value(scope)?, &*right.value(scope)?)?)
             }
             Self::In(operand, set) => truth(scope.holds(set, &*operand.value(scope)?)?),
+            Self::Coalesce(operands) => {
+                let mut value = Cow::Owned(Value::None);
+                for operand in operands {
+                    value = operand.value(scope)?;
+                    if !matches!(*value, Value::None | Value::Null) {
+                        break;
+                    }
+                }
+                value
+            }
+            Self::Call(function, operands) => {
+                let values: Vec<_> = operands
+                    .iter()
+                    .map(|operand| operand.value(scope))
+                    .collect::<Result<_, _>>()?;
+                Cow::Owned(function.apply(&values)?)
+            }
         })
     }
 
-    /// Whether the expression is truthy.
+    /// Whether the expression is truthy. An operand that has no answer does not matter where another one
+    /// decides; so if SurrealDB has an answer, in whichever order it asks, it is this one.
     pub(crate) fn is_true(&self, scope: &impl Scope<S>) -> Result<bool, Beyond> {
-        Ok(match self {
-            Self::Not(operand) => !operand.is_true(scope)?,
-            Self::And(operands) => {
-                for operand in operands {
-                    if !operand.is_true(scope)? {
-                        return Ok(false);
-                    }
-                }
-                true
-            }
-            Self::Or(operands) => {
-                for operand in operands {
-                    if operand.is_true(scope)? {
-                        return Ok(true);
-                    }
-                }
-                false
-            }
-            other => is_truthy(&*other.value(scope)?),
-        })
+        match self {
+            Self::Not(operand) => Ok(!operand.is_true(scope)?),
+            Self::And(operands) => decide(operands, scope, false),
+            Self::Or(operands) => decide(operands, scope, true),
+            other => Ok(is_truthy(&*other.value(scope)?)),
+        }
     }
+}
+
+/// Whether an operand's truth is `sought`, as a truth: `sought` if one is, else its contrary.
+pub(crate) fn decide<S>(
+    operands: &[Expr<S>],
+    scope: &impl Scope<S>,
+    sought: bool,
+) -> Result<bool, Beyond> {
+    let mut beyond = None;
+    for operand in operands {
+        match operand.is_true(scope) {
+            Ok(truth) if truth == sought => return Ok(sought),
+            Ok(_) => {}
+            Err(met) => beyond = beyond.or(Some(met)),
+        }
+    }
+    beyond.map_or(Ok(!sought), Err)
 }
 
 /// The first operand whose truth is `sought`, else the last.

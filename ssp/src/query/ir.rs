@@ -8,11 +8,21 @@ use std::fmt;
 
 use revenant_log::Value;
 
+use super::function::Function;
+
 /// A live query.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Query {
     /// The outermost SELECT.
     pub root: Block,
+}
+
+impl Query {
+    /// Whether there are rows for which it has no answer, as those with values of a wrong type.
+    #[must_use]
+    pub fn may_fail(&self) -> bool {
+        self.root.may_fail()
+    }
 }
 
 /// One SELECT over one table.
@@ -30,6 +40,18 @@ pub struct Block {
     pub limit: Option<usize>,
     /// Subqueries, evaluated for every row of the result.
     pub children: Vec<Child>,
+}
+
+impl Block {
+    fn may_fail(&self) -> bool {
+        let mut found = self.filter.may_fail();
+        self.filter.visit(&mut |expr| {
+            if let Expr::In(_, set) = expr {
+                found |= set.block.may_fail();
+            }
+        });
+        found || self.children.iter().any(|child| child.block.may_fail())
+    }
 }
 
 /// A subquery among the fields of a SELECT.
@@ -50,21 +72,55 @@ pub struct OrderBy {
     pub descending: bool,
 }
 
-/// Names of nested fields, outermost first; never empty.
+/// Steps into a row, outermost first; never empty, and the first is a field.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Path(pub Vec<String>);
+pub struct Path(pub Vec<Step>);
+
+/// One step into a value. A step into a link is one into the row it leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// `.name`; of an array, that of each element.
+    Field(String),
+    /// `[n]`
+    Index(usize),
+    /// `[$]`, the last element of a list.
+    Last,
+}
 
 impl Path {
+    /// The field `name` of the row.
+    #[must_use]
+    pub fn field(name: &str) -> Self {
+        Self(vec![Step::Field(name.to_owned())])
+    }
+
     /// Whether this is the row's own id.
     #[must_use]
     pub fn is_id(&self) -> bool {
-        self.0.len() == 1 && self.0[0] == "id"
+        self.0.len() == 1 && self.head() == "id"
+    }
+
+    /// The row's field that it begins with.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        match self.0.first() {
+            Some(Step::Field(name)) => name,
+            _ => "",
+        }
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("."))
+        for (place, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Field(name) if place == 0 => f.write_str(name)?,
+                Step::Field(name) => write!(f, ".{name}")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Last => f.write_str("[$]")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -96,6 +152,10 @@ pub enum Expr<S> {
     Compare(Comparison, Box<Expr<S>>, Box<Expr<S>>),
     /// Whether the operand is in a set of values.
     In(Box<Expr<S>>, S),
+    /// The first operand that is neither NONE nor NULL, else the last. Never empty.
+    Coalesce(Vec<Expr<S>>),
+    /// A function or an operator of its operands' values alone.
+    Call(Function, Vec<Expr<S>>),
 }
 
 /// How two values are compared, by SurrealDB's rules.
@@ -177,6 +237,8 @@ impl<S> Expr<S> {
                 Expr::Compare(*how, Box::new(left.map(map)?), Box::new(right.map(map)?))
             }
             Self::In(operand, set) => Expr::In(Box::new(operand.map(map)?), map(set)?),
+            Self::Coalesce(operands) => Expr::Coalesce(all(operands, map)?),
+            Self::Call(function, operands) => Expr::Call(*function, all(operands, map)?),
         })
     }
 
@@ -186,14 +248,23 @@ impl<S> Expr<S> {
         match self {
             Self::Const(_) | Self::Field(_) | Self::Parent(_) => {}
             Self::Not(operand) | Self::In(operand, _) => operand.visit(see),
-            Self::And(operands) | Self::Or(operands) => {
-                operands.iter().for_each(|operand| operand.visit(see));
-            }
+            Self::And(operands)
+            | Self::Or(operands)
+            | Self::Coalesce(operands)
+            | Self::Call(_, operands) => operands.iter().for_each(|operand| operand.visit(see)),
             Self::Compare(_, left, right) => {
                 left.visit(see);
                 right.visit(see);
             }
         }
+    }
+
+    /// Whether some rows' values have no answer, as those of a wrong type.
+    #[must_use]
+    pub fn may_fail(&self) -> bool {
+        let mut found = false;
+        self.visit(&mut |expr| found |= matches!(expr, Self::Call(call, _) if !call.is_total()));
+        found
     }
 
     /// Whether it refers to the outer row.

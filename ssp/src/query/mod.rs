@@ -2,6 +2,7 @@
 //! cleverer one must equal. It knows no views and no edges.
 
 pub mod expr;
+pub mod function;
 pub mod ir;
 pub mod naive;
 pub mod parse;

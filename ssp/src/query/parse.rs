@@ -3,23 +3,28 @@
 //! - The text is read by SurrealDB's own parser, so it means here what it means there.
 //! - What is not understood in full is not approximated: it is named, and the query is re-run instead.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use revenant_log::value::{Datetime, Duration, File, Object};
 use revenant_log::{Key, RecordId, Value};
 use surrealdb_sql::{
-    BinaryOperator, Expr as Sql, Field, Fields, Literal, Part, PrefixOperator, RecordIdKeyLit,
-    TopLevelExpr, field::Selector, literal::ObjectEntry, order::Ordering,
-    statements::SelectStatement,
+    BinaryOperator, Expr as Sql, Field, Fields, Function as SqlFunction, Literal, Part,
+    PrefixOperator, RecordIdKeyLit, TopLevelExpr, field::Selector, literal::ObjectEntry,
+    order::Ordering, statements::SelectStatement,
 };
 use surrealdb_types::ToSql as _;
 
-use super::ir::{Block, Child, Comparison, Expr, OrderBy, Path, Query, Subselect};
+use super::function::Function;
+use super::ir::{Block, Child, Comparison, Expr, OrderBy, Path, Query, Step, Subselect};
 
 /// Subqueries inside subqueries, at most.
 const DEPTH_MOST: usize = 8;
 
-/// Parameters that the database sets: a registration cannot give them.
+/// Who asks: the database writes these into the parameters of a registration.
+const SIGNED_IN: [&str; 3] = ["auth", "token", "access"];
+
+/// Parameters that the database sets; those of [`SIGNED_IN`] are known if the registration has them.
 const SESSION: [&str; 13] = [
     "auth",
     "token",
@@ -81,51 +86,56 @@ struct Lower<'a> {
     params: &'a Object,
 }
 
-/// The statement around a subquery.
-struct Outer {
-    /// Fields that it computes: as fields of `$parent` they are not what is stored.
-    aliases: BTreeSet<String>,
-}
+/// The row around a subquery, which `$parent` means: as it is stored, whatever is computed under its fields' names.
+#[derive(Clone, Copy)]
+struct Outer;
 
 impl Lower<'_> {
     fn block(
         &self,
         select: &SelectStatement,
-        outer: Option<&Outer>,
+        outer: Option<Outer>,
         depth: usize,
     ) -> Result<Block, Unknown> {
         if depth > DEPTH_MOST {
             return Err(format!("subqueries are nested deeper than {DEPTH_MOST}"));
         }
-        refuse(select.only, "ONLY")?;
         refuse(select.split.is_some(), "SPLIT")?;
-        refuse(select.group.is_some(), "GROUP BY")?;
         refuse(select.explain.is_some(), "EXPLAIN")?;
         refuse(select.for_update, "FOR UPDATE")?;
         refuse(!matches!(select.version, Sql::Literal(Literal::None)), "VERSION")?;
         let (table, record) = self.source(&select.what)?;
         let mut filter = Vec::new();
+        let one_row = record.is_some();
         if let Some(id) = record {
-            let path = Expr::Field(Path(vec!["id".into()]));
+            let path = Expr::Field(Path::field("id"));
             let id = Expr::Const(Value::RecordId(Box::new(id)));
             filter.push(Expr::Compare(Comparison::Equal, Box::new(path), Box::new(id)));
         }
         if let Some(cond) = &select.cond {
-            filter.push(self.expr(&cond.0, outer)?);
+            filter.push(self.truth(&cond.0, outer)?);
         }
+        let filter = Expr::And(filter).conjuncts();
+        let filter = if filter.is_empty() { Expr::yes() } else { Expr::And(filter) };
         let selectors = selectors(&select.fields);
-        let own = Outer { aliases: selectors.iter().filter_map(|one| alias(one)).collect() };
-        let order = order(select.order.as_ref(), &own)?;
+        if select.group.is_some() {
+            // The members of a grouped query are the rows that its groups are made of.
+            refuse(selectors.iter().any(|one| subquery(&one.expr).is_some()), "GROUP BY")?;
+            let (order, children) = (Vec::new(), Vec::new());
+            return Ok(Block { table, filter, order, start: 0, limit: None, children });
+        }
+        let order = order(select.order.as_ref(), &selectors)?;
         let limit = select.limit.as_ref().map(|limit| self.count(&limit.0, "LIMIT")).transpose()?;
         let start = select.start.as_ref().map(|start| self.count(&start.0, "START")).transpose()?;
-        let filter = Expr::And(filter).conjuncts();
+        // Of several rows, ONLY makes an error.
+        refuse(select.only && !one_row && limit != Some(1), "ONLY without LIMIT 1")?;
         Ok(Block {
             table,
-            filter: if filter.is_empty() { Expr::yes() } else { Expr::And(filter) },
+            filter,
             order,
             start: start.unwrap_or(0),
             limit,
-            children: self.children(&selectors, &own, depth)?,
+            children: self.children(&selectors, depth)?,
         })
     }
 
@@ -142,12 +152,7 @@ impl Lower<'_> {
         }
     }
 
-    fn children(
-        &self,
-        selectors: &[&Selector],
-        own: &Outer,
-        depth: usize,
-    ) -> Result<Vec<Child>, Unknown> {
+    fn children(&self, selectors: &[&Selector], depth: usize) -> Result<Vec<Child>, Unknown> {
         let mut children = Vec::new();
         for selector in selectors {
             let Some((select, first)) = subquery(&selector.expr) else {
@@ -158,8 +163,8 @@ impl Lower<'_> {
                 continue;
             };
             let alias = alias(selector).ok_or("a subquery without an alias")?;
-            let mut block = self.block(select, Some(own), depth + 1)?;
-            if first {
+            let mut block = self.block(select, Some(Outer), depth + 1)?;
+            if first && select.group.is_none() {
                 block.limit = Some(block.limit.map_or(1, |limit| limit.min(1)));
             }
             children.push(Child { alias, block });
@@ -169,7 +174,53 @@ impl Lower<'_> {
         Ok(children)
     }
 
-    fn expr(&self, sql: &Sql, outer: Option<&Outer>) -> Result<Expr<Subselect>, Unknown> {
+    /// An expression of which only its truth matters.
+    fn truth(&self, sql: &Sql, outer: Option<Outer>) -> Result<Expr<Subselect>, Unknown> {
+        match sql {
+            Sql::Binary { left, op: BinaryOperator::And, right } => {
+                Ok(Expr::And(vec![self.truth(left, outer)?, self.truth(right, outer)?]))
+            }
+            Sql::Binary { left, op: BinaryOperator::Or, right } => {
+                Ok(Expr::Or(vec![self.truth(left, outer)?, self.truth(right, outer)?]))
+            }
+            Sql::Prefix { op: PrefixOperator::Not, expr } => {
+                Ok(Expr::Not(Box::new(self.truth(expr, outer)?)))
+            }
+            sql => match existence(sql) {
+                Some((select, true)) => self.exists(select),
+                Some((select, false)) => Ok(Expr::Not(Box::new(self.exists(select)?))),
+                None => self.expr(sql, outer),
+            },
+        }
+    }
+
+    /// Whether a subquery has rows, as a condition on what ties it to the row: `f = $parent.p AND r` has some
+    /// where `p` is among the `f` of the rows with `r`.
+    fn exists(&self, select: &SelectStatement) -> Result<Expr<Subselect>, Unknown> {
+        refuse(select.group.is_some() || select.only, "the existence of groups")?;
+        let Block { table, filter, start, limit, children, .. } =
+            self.block(select, Some(Outer), DEPTH_MOST)?;
+        refuse(start > 0 || limit == Some(0) || !children.is_empty(), "the existence of a window")?;
+        let (mut tied, filter): (Vec<_>, Vec<_>) =
+            filter.conjuncts().into_iter().partition(Expr::has_parent);
+        let (Some(Expr::Compare(Comparison::Equal, left, right)), true) =
+            (tied.pop(), tied.is_empty())
+        else {
+            return Err("the existence of what is not tied by one equality".into());
+        };
+        let (Expr::Field(value), Expr::Parent(path)) = (match (*left, *right) {
+            (parent @ Expr::Parent(_), field) => (field, parent),
+            other => other,
+        }) else {
+            return Err("the existence of what is tied by no field".into());
+        };
+        let filter = if filter.is_empty() { Expr::yes() } else { Expr::And(filter) };
+        let (order, children) = (Vec::new(), Vec::new());
+        let block = Box::new(Block { table, filter, order, start: 0, limit: None, children });
+        Ok(Expr::In(Box::new(Expr::Field(path)), Subselect { block, value }))
+    }
+
+    fn expr(&self, sql: &Sql, outer: Option<Outer>) -> Result<Expr<Subselect>, Unknown> {
         if let Ok(value) = self.constant(sql) {
             return Ok(Expr::Const(value));
         }
@@ -178,7 +229,16 @@ impl Lower<'_> {
             Sql::Prefix { op: PrefixOperator::Not, expr } => {
                 Ok(Expr::Not(Box::new(self.expr(expr, outer)?)))
             }
+            Sql::Prefix { op: PrefixOperator::Positive, expr } => self.expr(expr, outer),
+            Sql::Prefix { op: PrefixOperator::Negate, expr } => {
+                self.call("neg", std::slice::from_ref(&**expr), outer)
+            }
             Sql::Binary { left, op, right } => self.binary(left, op, right, outer),
+            Sql::FunctionCall(call) => match &call.receiver {
+                SqlFunction::Normal(name) => self.call(name, &call.arguments, outer),
+                other => Err(format!("the function {}", other.to_string())),
+            },
+            Sql::Literal(Literal::Array(items)) => self.call("[]", items, outer),
             other => Err(format!("the expression {}", other.to_sql())),
         }
     }
@@ -188,7 +248,7 @@ impl Lower<'_> {
         left: &Sql,
         op: &BinaryOperator,
         right: &Sql,
-        outer: Option<&Outer>,
+        outer: Option<Outer>,
     ) -> Result<Expr<Subselect>, Unknown> {
         match (op, left, right) {
             (BinaryOperator::And, ..) => {
@@ -207,19 +267,43 @@ impl Lower<'_> {
             }
             _ => {}
         }
-        let how = comparison(op).ok_or_else(|| format!("the operator {}", op.to_sql()))?;
-        let (left, right) = (self.expr(left, outer)?, self.expr(right, outer)?);
-        Ok(Expr::Compare(how, Box::new(left), Box::new(right)))
+        let (one, other) = (self.expr(left, outer)?, self.expr(right, outer)?);
+        if let Some(how) = comparison(op) {
+            return Ok(Expr::Compare(how, Box::new(one), Box::new(other)));
+        }
+        let sign = match op {
+            BinaryOperator::Add => "+",
+            BinaryOperator::Subtract => "-",
+            BinaryOperator::Multiply => "*",
+            BinaryOperator::Divide => "/",
+            BinaryOperator::Remainder => "%",
+            BinaryOperator::NullCoalescing => return Ok(Expr::Coalesce(vec![one, other])),
+            // `a ?: b` is `a` when that is truthy.
+            BinaryOperator::TenaryCondition => return Ok(Expr::Or(vec![one, other])),
+            _ => return Err(format!("the operator {}", op.to_sql())),
+        };
+        fold(sign, vec![one, other])
+    }
+
+    fn call(
+        &self,
+        name: &str,
+        arguments: &[Sql],
+        outer: Option<Outer>,
+    ) -> Result<Expr<Subselect>, Unknown> {
+        let each = |argument: &Sql| self.expr(argument, outer);
+        fold(name, arguments.iter().map(each).collect::<Result<_, _>>()?)
     }
 
     fn inside(
         &self,
         field: &Sql,
         select: &SelectStatement,
-        outer: Option<&Outer>,
+        outer: Option<Outer>,
     ) -> Result<Expr<Subselect>, Unknown> {
         let field = self.expr(field, outer)?;
         refuse(!matches!(field, Expr::Field(_)), "IN (SELECT ...) of what is no field")?;
+        refuse(select.group.is_some(), "IN (SELECT ... GROUP BY)")?;
         let Fields::Value(selector) = &select.fields else {
             return Err("IN (SELECT ...) without VALUE".into());
         };
@@ -232,17 +316,14 @@ impl Lower<'_> {
     }
 
     /// A field, or a field of `$parent`.
-    fn idiom(&self, parts: &[Part], outer: Option<&Outer>) -> Result<Expr<Subselect>, Unknown> {
+    fn idiom(&self, parts: &[Part], outer: Option<Outer>) -> Result<Expr<Subselect>, Unknown> {
         let Some(Part::Start(Sql::Param(param))) = parts.first() else {
             return Ok(Expr::Field(path(parts)?));
         };
         let name = param.as_str();
         refuse(name != "parent", &format!("${name}"))?;
-        let outer = outer.ok_or("$parent where there is none")?;
-        let path = path(&parts[1..])?;
-        let computed = outer.aliases.contains(&path.0[0]);
-        refuse(computed, &format!("$parent.{path}, which the outer query computes"))?;
-        Ok(Expr::Parent(path))
+        outer.ok_or("$parent where there is none")?;
+        Ok(Expr::Parent(path(&parts[1..])?))
     }
 
     fn count(&self, sql: &Sql, what: &str) -> Result<usize, Unknown> {
@@ -286,7 +367,8 @@ impl Lower<'_> {
     }
 
     fn param(&self, name: &str) -> Result<Value, Unknown> {
-        refuse(SESSION.contains(&name), &format!("${name}"))?;
+        let given = SIGNED_IN.contains(&name) && self.params.contains_key(name);
+        refuse(SESSION.contains(&name) && !given, &format!("${name}"))?;
         Ok(self.params.get(name).cloned().unwrap_or_default())
     }
 
@@ -377,7 +459,7 @@ fn comparison(op: &BinaryOperator) -> Option<Comparison> {
     })
 }
 
-fn order(order: Option<&Ordering>, own: &Outer) -> Result<Vec<OrderBy>, Unknown> {
+fn order(order: Option<&Ordering>, selectors: &[&Selector]) -> Result<Vec<OrderBy>, Unknown> {
     let Some(order) = order else { return Ok(Vec::new()) };
     let Ordering::Order(keys) = order else { return Err("ORDER BY RAND()".into()) };
     let mut all = Vec::new();
@@ -385,20 +467,47 @@ fn order(order: Option<&Ordering>, own: &Outer) -> Result<Vec<OrderBy>, Unknown>
         refuse(key.collate, "COLLATE")?;
         refuse(key.numeric, "NUMERIC")?;
         let path = path(&key.value.0)?;
-        let computed = own.aliases.contains(&path.0[0]);
+        let computed = selectors.iter().any(|one| alias(one).as_deref() == Some(path.head()));
         refuse(computed, &format!("ORDER BY {path}, which the query computes"))?;
+        let plain = path.0.iter().all(|step| matches!(step, Step::Field(_)));
+        refuse(!plain, &format!("ORDER BY {path}"))?;
         all.push(OrderBy { path, descending: !key.direction });
     }
     Ok(all)
 }
 
 fn path(parts: &[Part]) -> Result<Path, Unknown> {
-    let field = |part: &Part| match part {
-        Part::Field(name) => Ok(name.as_str().to_owned()),
+    let step = |part: &Part| match part {
+        Part::Field(name) => Ok(Step::Field(name.as_str().to_owned())),
+        Part::Value(Sql::Literal(Literal::Integer(index))) if *index >= 0 => {
+            usize::try_from(*index).map(Step::Index).map_err(|_| part.to_sql())
+        }
+        Part::Last => Ok(Step::Last),
         other => Err(format!("the path part {}", other.to_sql())),
     };
-    let names: Vec<_> = parts.iter().map(field).collect::<Result<_, _>>()?;
-    if names.is_empty() { Err("an empty path".into()) } else { Ok(Path(names)) }
+    let steps: Vec<_> = parts.iter().map(step).collect::<Result<_, _>>()?;
+    match steps.first() {
+        Some(Step::Field(_)) => Ok(Path(steps)),
+        _ => Err("a path that begins with no field".into()),
+    }
+}
+
+/// A call, or what it is worth where that depends on no row.
+fn fold(name: &str, operands: Vec<Expr<Subselect>>) -> Result<Expr<Subselect>, Unknown> {
+    let function = Function::named(name, operands.len())
+        .ok_or_else(|| format!("{name} of {} values", operands.len()))?;
+    let constants: Option<Vec<_>> = operands
+        .iter()
+        .map(|operand| match operand {
+            Expr::Const(value) => Some(Cow::Borrowed(value)),
+            _ => None,
+        })
+        .collect();
+    match constants.map(|constants| function.apply(&constants)) {
+        Some(Ok(value)) => Ok(Expr::Const(value)),
+        Some(Err(beyond)) => Err(beyond.to_string()),
+        None => Ok(Expr::Call(function, operands)),
+    }
 }
 
 fn selectors(fields: &Fields) -> Vec<&Selector> {
@@ -434,6 +543,50 @@ fn subquery(sql: &Sql) -> Option<(&SelectStatement, bool)> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// A subquery of which it is asked whether it has rows, and whether that is what is wanted.
+fn existence(sql: &Sql) -> Option<(&SelectStatement, bool)> {
+    match sql {
+        Sql::Select(select) => Some((select, true)),
+        Sql::FunctionCall(call) => {
+            match (call.receiver.to_string().as_str(), call.arguments.as_slice()) {
+                ("array::is_empty", [Sql::Select(select)]) => Some((select, false)),
+                _ => counted(sql).map(|select| (select, true)),
+            }
+        }
+        Sql::Binary { left, op, right } => {
+            let Sql::Literal(Literal::Integer(count)) = &**right else { return None };
+            let select = counted(left)?;
+            match (op, count) {
+                (BinaryOperator::MoreThan | BinaryOperator::NotEqual, 0)
+                | (BinaryOperator::MoreThanEqual, 1) => Some((select, true)),
+                (BinaryOperator::Equal | BinaryOperator::ExactEqual, 0)
+                | (BinaryOperator::LessThan, 1) => Some((select, false)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// A subquery whose rows are counted.
+fn counted(sql: &Sql) -> Option<&SelectStatement> {
+    let Sql::FunctionCall(call) = sql else { return None };
+    match (call.receiver.to_string().as_str(), call.arguments.as_slice()) {
+        ("array::len", [Sql::Select(select)]) => Some(select),
+        // Of values, only those that are truthy are counted.
+        ("count", [Sql::Select(select)]) if rows_are_true(select) => Some(select),
+        _ => None,
+    }
+}
+
+fn rows_are_true(select: &SelectStatement) -> bool {
+    match &select.fields {
+        Fields::Select(fields) => fields.iter().any(|field| matches!(field, Field::All)),
+        Fields::Value(selector) => matches!(&selector.expr, Sql::Idiom(idiom)
+            if matches!(idiom.0.as_slice(), [Part::Field(name)] if name.as_str() == "id")),
     }
 }
 
@@ -543,8 +696,12 @@ mod tests {
         assert_eq!(bound, understood("SELECT * FROM t WHERE n = 3 LIMIT 3", &Object::new()));
         let missing = understood("SELECT * FROM t WHERE n = $other", &params);
         assert_eq!(missing, understood("SELECT * FROM t WHERE n = NONE", &params));
-        let session = understood("SELECT * FROM t WHERE owner = $auth.id", &params);
-        assert!(session.is_err_and(|what| what.contains("$auth")));
+        let owned = "SELECT * FROM t WHERE owner = $auth.id";
+        assert!(understood(owned, &params).is_err_and(|what| what.contains("$auth")));
+        let signed_in = Value::parse("{ id: user:u1 }").unwrap();
+        let params = [("auth".to_owned(), signed_in)].into();
+        let bound = understood("SELECT * FROM t WHERE owner = user:u1", &Object::new());
+        assert_eq!(understood(owned, &params), bound);
     }
 
     #[test]
@@ -557,22 +714,50 @@ mod tests {
     #[test]
     fn what_is_not_understood_in_full_is_named() {
         for (surql, what) in [
-            ("SELECT * FROM t WHERE string::len(s) > 3", "string::len"),
-            ("SELECT * FROM t WHERE n + 1 = 2", "+"),
-            ("SELECT count() FROM t GROUP ALL", "GROUP"),
+            ("SELECT * FROM t WHERE string::slug(s) = 'x'", "string::slug"),
+            ("SELECT * FROM t WHERE string::len(s, 1) = 2", "string::len of 2"),
+            ("SELECT * FROM t WHERE string::len(3) = 2", "string::len"),
+            ("SELECT * FROM t WHERE n ** 2 = 2", "**"),
+            ("SELECT * FROM t WHERE at < time::now()", "time::now"),
+            ("SELECT * FROM t SPLIT tags", "SPLIT"),
+            ("SELECT * FROM t WHERE (SELECT * FROM u WHERE n > $parent.n)", "one equality"),
+            ("SELECT * FROM t WHERE n IN (SELECT VALUE n FROM u GROUP BY n)", "GROUP BY"),
             ("SELECT ->likes->b AS x FROM t WHERE ->likes->b", "->likes"),
             ("SELECT * FROM t, u", "FROM"),
             ("SELECT * FROM t:1..5", "FROM"),
-            ("SELECT * FROM ONLY t LIMIT 1", "ONLY"),
+            ("SELECT * FROM ONLY t", "ONLY"),
+            ("SELECT * FROM t ORDER BY tags[0]", "ORDER BY tags[0]"),
             ("SELECT *, n AS m FROM t ORDER BY m", "ORDER BY m"),
             ("SELECT * FROM t ORDER BY n COLLATE", "COLLATE"),
-            ("SELECT *, (SELECT * FROM u WHERE k = $parent.m) AS x, n AS m FROM t", "$parent.m"),
             ("SELECT *, array::len((SELECT * FROM u)) AS x FROM t", "subquery"),
             ("SELECT * FROM t WHERE n IN (SELECT id FROM u)", "VALUE"),
-            ("SELECT * FROM t WHERE tags[0] = 1", "[0]"),
+            ("SELECT * FROM t WHERE tags[WHERE n > 1] = 1", "WHERE"),
         ] {
             let unknown = understood(surql, &Object::new()).expect_err(surql);
             assert!(unknown.contains(what), "{surql}: {unknown}");
+        }
+    }
+
+    #[test]
+    fn what_means_the_same_is_the_same() {
+        let none = Object::new();
+        for (one, other) in [
+            ("SELECT count() FROM t WHERE n = 1 GROUP ALL", "SELECT * FROM t WHERE n = 1"),
+            ("SELECT * FROM t WHERE n = 1 + 2 * 3", "SELECT * FROM t WHERE n = 7"),
+            ("SELECT * FROM t WHERE s = string::lowercase('X')", "SELECT * FROM t WHERE s = 'x'"),
+            ("SELECT VALUE n FROM t WHERE n = 1", "SELECT * FROM t WHERE n = 1"),
+            ("SELECT * FROM ONLY t:1", "SELECT * FROM t:1"),
+            (
+                "SELECT * FROM t WHERE count((SELECT * FROM u WHERE l = $parent.id AND n = 1)) > 0",
+                "SELECT * FROM t WHERE id IN (SELECT VALUE l FROM u WHERE n = 1)",
+            ),
+            (
+                "SELECT * FROM t WHERE array::is_empty((SELECT id FROM u WHERE $parent.n = n))",
+                "SELECT * FROM t WHERE n NOT IN (SELECT VALUE n FROM u)",
+            ),
+        ] {
+            let one_of = understood(one, &none).unwrap_or_else(|what| panic!("{one}: {what}"));
+            assert_eq!(Ok(one_of), understood(other, &none), "{one}");
         }
     }
 

@@ -1,0 +1,204 @@
+//! Breaks rules of the view engine on purpose, one at a time on a copy of the repository, and shows which test
+//! notices. A rule whose text is not there any more is an error: the list follows the code.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// A rule, and how it is broken.
+struct Mutant {
+    rule: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+const MUTANTS: [Mutant; 18] = [
+    Mutant {
+        rule: "a row's old image finds the group that it leaves",
+        file: "ssp/src/engine/step.rs",
+        from: "let mut groups = before.as_ref().map_or(Vec::new(), |prefix| self.routed(id, prefix));",
+        to: "let mut groups: Vec<GroupId> = Vec::new();",
+    },
+    Mutant {
+        rule: "a row that was in and is not is removed",
+        file: "ssp/src/engine/step.rs",
+        from: "(true, false) => delta.removed.push(row),",
+        to: "(true, false) => {}",
+    },
+    Mutant {
+        rule: "a window is read again when a row before its bound moves",
+        file: "ssp/src/engine/step.rs",
+        from: "for when in [When::Before, When::Now] {\n            let place",
+        to: "for when in [When::Now] {\n            let place",
+    },
+    Mutant {
+        rule: "ties in a window are in the order of ids",
+        file: "ssp/src/engine/source.rs",
+        from: "encode_key(&world.store.id(row).key, &mut place);",
+        to: "let tie = place.len();\n        encode_key(&world.store.id(row).key, &mut place);\n        \
+             place[tie..].iter_mut().for_each(|byte| *byte = !*byte);",
+    },
+    Mutant {
+        rule: "DESC reverses the order",
+        file: "ssp/src/engine/source.rs",
+        from: "if order.descending {",
+        to: "if false && order.descending {",
+    },
+    Mutant {
+        rule: "START skips rows",
+        file: "ssp/src/engine/mod.rs",
+        from: "if skipped < key.start {",
+        to: "if skipped + 1 < key.start {",
+    },
+    Mutant {
+        rule: "a value that enters or leaves a set has rows asked again",
+        file: "ssp/src/engine/step.rs",
+        from: "self.enqueue_flipped(set, batch);",
+        to: "let _ = set;",
+    },
+    Mutant {
+        rule: "a set counts how many rows have a value",
+        file: "ssp/src/engine/set.rs",
+        from: "match if up { count + 1 } else { count.saturating_sub(1) } {",
+        to: "match if up { 1 } else { count.saturating_sub(1) } {",
+    },
+    Mutant {
+        rule: "a subquery moves when the value it asks for changes",
+        file: "ssp/src/engine/step.rs",
+        from: "if before == now {\n                    continue;\n                }",
+        to: "if before != now {\n                    continue;\n                }",
+    },
+    Mutant {
+        rule: "what changed below a row is found from the view",
+        file: "ssp/src/engine/step.rs",
+        from: "batch.dirty.entry(one.group).or_default().insert(one.row);",
+        to: "batch.dirty.entry(one.group).or_default();",
+    },
+    Mutant {
+        rule: "a row that came back in one batch gets its edge anew",
+        file: "ssp/src/engine/edges.rs",
+        from: "if edge.version != old.version || self.store.is_recreated(row) {",
+        to: "if edge.version != old.version {",
+    },
+    Mutant {
+        rule: "a change reaches the rows that look into it along a link",
+        file: "ssp/src/engine/links.rs",
+        from: "changed.extend(touched);",
+        to: "drop(touched);",
+    },
+    Mutant {
+        rule: "a link that leads nowhere yet is remembered",
+        file: "ssp/src/query/expr.rs",
+        from: "(self.0)(id);\n                match rows.body(id) {\n                    Some(_) if name",
+        to: "if rows.body(id).is_some() {\n                    (self.0)(id);\n                }\n                \
+             match rows.body(id) {\n                    Some(_) if name",
+    },
+    Mutant {
+        rule: "NONE is a value that equals itself",
+        file: "ssp/src/query/expr.rs",
+        from: "(left, right) => Ok(left == right),",
+        to: "(left, right) => Ok(left == right && *left != Value::None),",
+    },
+    Mutant {
+        rule: "a range finds the blocks at its bound",
+        file: "ssp/src/engine/router.rs",
+        from: "by_value.range::<[u8], _>((Unbounded, Included(&*value)));",
+        to: "by_value.range::<[u8], _>((Unbounded, std::ops::Bound::Excluded(&*value)));",
+    },
+    Mutant {
+        rule: "a row that cannot be judged takes its group with it",
+        file: "ssp/src/engine/step.rs",
+        from: "batch.lost_groups.insert(group_id, beyond);",
+        to: "let _ = beyond;",
+    },
+    Mutant {
+        rule: "an int divided by an int is an int",
+        file: "ssp/src/query/function.rs",
+        from: "Arithmetic::Divide => left.checked_div(*right),",
+        to: "Arithmetic::Divide => left.checked_div(*right).map(|value| value + 1),",
+    },
+    Mutant {
+        rule: "everything goes with the last view",
+        file: "ssp/src/engine/links.rs",
+        from: "if followed.refs == 0 {",
+        to: "if followed.refs == usize::MAX {",
+    },
+];
+
+fn main() -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("find the repository")?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let (copy, built) = (target.join("mutants/copy"), target.join("mutants/target"));
+    if copy.exists() {
+        fs::remove_dir_all(&copy).context("remove the last copy")?;
+    }
+    copy_tree(root, &copy)?;
+    ensure!(test(&copy, &built)?.is_empty(), "the tests fail without any fault");
+    let mut missed = Vec::new();
+    for Mutant { rule, file, from, to } in &MUTANTS {
+        let path = copy.join(file);
+        let whole = fs::read_to_string(&path).with_context(|| format!("read {file}"))?;
+        let found = whole.matches(from).count();
+        ensure!(found == 1, "{rule}: its text is {found} times in {file}, not once:\n{from}");
+        fs::write(&path, whole.replace(from, to)).with_context(|| format!("write {file}"))?;
+        let caught = test(&copy, &built).with_context(|| format!("break the rule: {rule}"))?;
+        fs::write(&path, whole).with_context(|| format!("write {file}"))?;
+        println!("{rule}: {}", if caught.is_empty() { "MISSED".into() } else { caught.join(", ") });
+        if caught.is_empty() {
+            missed.push(*rule);
+        }
+    }
+    let pass = missed.is_empty();
+    let line = serde_json::json!({
+        "show": "mutants-views",
+        "pass": pass,
+        "mutants": MUTANTS.len(),
+        "caught": MUTANTS.len() - missed.len(),
+        "missed": missed,
+    });
+    println!("{line}");
+    Ok(if pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tests of the engine that fail in a copy.
+fn test(copy: &Path, built: &Path) -> Result<Vec<String>> {
+    let run = |arguments: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(copy).env("CARGO_TARGET_DIR", built).env_remove("REVENANT_ROUNDS");
+        cargo.args(["test", "-q", "-p", "revenant-ssp", "--test", "it"]).args(arguments);
+        cargo.output().context("run cargo")
+    };
+    let build = run(&["--no-run"])?;
+    if !build.status.success() {
+        bail!("it does not build:\n{}", String::from_utf8_lossy(&build.stderr));
+    }
+    let output = run(&["--", "views::"])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let failed = text.lines().filter_map(|line| line.strip_prefix("    views::"));
+    let mut failed: Vec<_> = failed.map(|name| name.trim().to_owned()).collect();
+    failed.sort();
+    failed.dedup();
+    ensure!(output.status.success() == failed.is_empty(), "the tests ended otherwise:\n{text}");
+    Ok(failed)
+}
+
+/// Copies what cargo needs: manifests and sources.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        if name == "target" || name == ".git" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            copy_tree(&path, &to.join(name))?;
+        } else {
+            fs::copy(&path, to.join(name)).with_context(|| format!("copy {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
