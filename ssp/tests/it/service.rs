@@ -316,18 +316,18 @@ async fn subqueries_are_edges_below_their_parent_s() {
 #[tokio::test]
 async fn a_view_that_the_engine_gives_up_is_run_again_from_then_on() {
     let rig = Rig::ready().await;
-    let surql = "SELECT * FROM t WHERE o.p != 7 AND n > 10";
+    let surql = "SELECT * FROM t WHERE n > 10 AND string::len(o ?? '') < 7";
     rig.register("path", surql, 1).await;
     rig.scheduler.append(vec![row("a", 11, 1)]);
     rig.shows("path", [("a", 1)]).await;
     assert_eq!(rig.get("/v1/state").await["counts"], json!({ "incremental": 1, "requery": 0 }));
-    // `o` leads into another row, which only SurrealDB follows.
+    // `o` is no text, so whether the row is in, only SurrealDB can say.
     rig.scheduler.append(vec![linked("b", 12, 1)]);
     rig.shows("path", [("a", 1), ("b", 1)]).await;
     let state = rig.get("/v1/state").await;
     assert_eq!(state["counts"], json!({ "incremental": 0, "requery": 1 }), "{state:#}");
     let reason = state["views"][0]["reason"].as_str().unwrap().to_owned();
-    assert!(reason.contains("record link"), "{reason}");
+    assert!(reason.contains("string::len"), "{reason}");
     rig.scheduler.append(vec![row("c", 13, 1)]);
     rig.shows("path", [("a", 1), ("b", 1), ("c", 1)]).await;
 }
