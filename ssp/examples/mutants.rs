@@ -175,10 +175,12 @@ fn test(copy: &Path, built: &Path) -> Result<Vec<String>> {
     if !build.status.success() {
         bail!("it does not build:\n{}", String::from_utf8_lossy(&build.stderr));
     }
-    let output = run(&["--", "views::"])?;
+    let output = run(&["--", "views::", "functions::"])?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let failed = text.lines().filter_map(|line| line.strip_prefix("    views::"));
-    let mut failed: Vec<_> = failed.map(|name| name.trim().to_owned()).collect();
+    // The summary names each by its module, indented.
+    let names = text.lines().filter_map(|line| line.strip_prefix("    "));
+    let known = |name: &&str| name.starts_with("views::") || name.starts_with("functions::");
+    let mut failed: Vec<_> = names.filter(known).map(str::to_owned).collect();
     failed.sort();
     failed.dedup();
     ensure!(output.status.success() == failed.is_empty(), "the tests ended otherwise:\n{text}");

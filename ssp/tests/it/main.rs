@@ -4,6 +4,7 @@
 
 mod case;
 mod config;
+mod functions;
 mod golden;
 mod http;
 mod rig;

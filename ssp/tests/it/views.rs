@@ -229,13 +229,13 @@ fn views_do_not_depend_on_how_changes_are_batched_or_when_views_are_opened() {
         }
         merged.apply(batches.concat());
         open(&mut last);
-        for number in 0..asked.len() {
+        for (number, asked) in asked.iter().enumerate() {
             let view = format!("v{number}");
             // A world in which a row on the way had no answer does not say.
             let results =
                 [&first, &last, &merged, &again].map(|world: &World| world.members(&view));
             let results: BTreeSet<_> = results.into_iter().flatten().collect();
-            assert!(results.len() <= 1, "seed {seed}: {}: {results:#?}", asked[number].surql);
+            assert!(results.len() <= 1, "seed {seed}: {}: {results:#?}", asked.surql);
         }
     }
 }
