@@ -334,7 +334,7 @@ fn examine(
             return Ok(spare(kept));
         }
     };
-    let footer = match Footer::read(file.as_ref(), header.salt).map_err(io("read"))? {
+    let footer = match Footer::glance(file.as_ref(), header.salt).map_err(io("read"))? {
         Ok(footer) => footer,
         // Sealing may have been cut short. If it was not, the successor's OPEN frame says where this
         // segment ends, its frames are read again, and the footer is written anew.
@@ -452,7 +452,7 @@ fn complete(
             next_seq: Seq(footer.last_seq.0 + 1),
             times: (footer.last_seq >= footer.first_seq).then_some(footer.times),
             chain: footer.chain,
-            index: footer.index.clone(),
+            index: None,
         },
         None => {
             let bytes = read_all(found.file.as_ref()).map_err(Error::io("read", &found.path))?;
@@ -479,7 +479,7 @@ fn complete(
                 next_seq: scan.next_seq,
                 times: scan.times,
                 chain: scan.chain,
-                index: scan.index,
+                index: Some(scan.index),
             }
         }
     };

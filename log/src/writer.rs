@@ -393,7 +393,7 @@ impl Writer {
                 next_seq,
                 times: None,
                 chain,
-                index: Vec::new(),
+                index: Some(Vec::new()),
             },
         ));
         self.write_offset = HEADER_BYTES;

@@ -124,15 +124,16 @@ fn cut(
         file.write_at(&end.bytes.slice(range), unvouched).map_err(io("write again"))?;
     }
     file.sync().map_err(io("sync"))?;
-    let mut state = SegmentState {
+    let mut index = end.scan.index.clone();
+    index.retain(|entry| entry.offset < from);
+    let state = SegmentState {
         sealed: false,
         frames_end: from,
         next_seq: end.scan.next_seq,
         times: end.scan.times,
         chain: end.scan.chain,
-        index: end.scan.index.clone(),
+        index: Some(index),
     };
-    state.index.retain(|entry| entry.offset < from);
     let (path, open) = (last.path.clone(), &last.open);
     Ok(Segment::new(path, last.header, file, open.base_seq, open.base_pos, state))
 }
@@ -151,7 +152,7 @@ fn next_segment(
         next_seq: open.base_seq,
         times: None,
         chain: open.chain,
-        index: Vec::new(),
+        index: Some(Vec::new()),
     };
     let path = name::path(&config.dir, number);
     Ok(Segment::new(path, spare.header, spare.file, open.base_seq, open.base_pos, state))

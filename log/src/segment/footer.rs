@@ -80,13 +80,7 @@ impl Footer {
     /// The outer error is the disk's; the inner one says that the trailer is there, but it or the index
     /// does not hold.
     pub fn read(file: &dyn File, salt: u32) -> io::Result<Result<Option<Self>, Corruption>> {
-        let len = file.length()?;
-        let Some(start) = len.checked_sub(TRAILER_BYTES as u64) else { return Ok(Ok(None)) };
-        let mut trailer = [0; TRAILER_BYTES];
-        if file.read_at(&mut trailer, start)? < TRAILER_BYTES {
-            return Ok(Ok(None));
-        }
-        let (mut footer, index_crc) = match Self::decode_trailer(&trailer, start, salt) {
+        let (mut footer, start, index_crc) = match Self::read_trailer(file, salt)? {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Ok(None)),
             Err(reason) => return Ok(Err(reason)),
@@ -98,6 +92,31 @@ impl Footer {
         }
         footer.index = body.chunks_exact(ENTRY_BYTES).map(IndexEntry::decode).collect();
         Ok(Ok(Some(footer)))
+    }
+
+    /// [`Footer::read`] without the index, which grows with the segment: it is left empty and unchecked.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn glance(file: &dyn File, salt: u32) -> io::Result<Result<Option<Self>, Corruption>> {
+        let found = Self::read_trailer(file, salt)?;
+        Ok(found.map(|found| found.map(|(footer, _, _)| footer)))
+    }
+
+    /// The footer without its index, the offset of the trailer, and the checksum of the index.
+    #[allow(clippy::type_complexity)] // two errors, as for `read`
+    fn read_trailer(
+        file: &dyn File,
+        salt: u32,
+    ) -> io::Result<Result<Option<(Self, u64, u32)>, Corruption>> {
+        let len = file.length()?;
+        let Some(start) = len.checked_sub(TRAILER_BYTES as u64) else { return Ok(Ok(None)) };
+        let mut trailer = [0; TRAILER_BYTES];
+        if file.read_at(&mut trailer, start)? < TRAILER_BYTES {
+            return Ok(Ok(None));
+        }
+        let decoded = Self::decode_trailer(&trailer, start, salt);
+        Ok(decoded.map(|found| found.map(|(footer, index_crc)| (footer, start, index_crc))))
     }
 
     /// The trailer's fields, with the checksum of the index that stands before it.

@@ -38,7 +38,8 @@ pub(crate) struct SegmentState {
     pub(crate) times: Option<(i64, i64)>,
     /// The chain hash of the last record.
     pub(crate) chain: ChainHash,
-    pub(crate) index: Vec<IndexEntry>,
+    /// `None`: it is in the footer, and nobody needed it so far.
+    pub(crate) index: Option<Vec<IndexEntry>>,
 }
 
 impl SegmentState {
@@ -52,8 +53,9 @@ impl SegmentState {
         self.chain = header.chain.unwrap_or(self.chain);
         let first = self.times.map_or(header.time_us, |times| times.0);
         self.times = Some((first, header.time_us));
-        if self.index.last().is_none_or(|last| offset - last.offset >= INDEX_EVERY) {
-            self.index.push(IndexEntry { seq: header.base_seq, offset, time_us: header.time_us });
+        let index = self.index.get_or_insert_default();
+        if index.last().is_none_or(|last| offset - last.offset >= INDEX_EVERY) {
+            index.push(IndexEntry { seq: header.base_seq, offset, time_us: header.time_us });
         }
     }
 }
@@ -105,7 +107,7 @@ impl Segment {
             base_pos: self.base_pos,
             times: state.times.unwrap_or_default(),
             chain: state.chain,
-            index: state.index,
+            index: state.index.unwrap_or_default(),
         }
         .encode(self.header.salt);
         let io = |action| Error::io(action, &self.path);
@@ -128,11 +130,7 @@ impl Segment {
         from: Seq,
         records: &mut Records,
     ) -> Result<bool, Error> {
-        let (sealed, frames_end, mut offset) = self.with_state(|state| {
-            let after = state.index.partition_point(|entry| entry.seq <= from);
-            let start = after.checked_sub(1).map_or(HEADER_BYTES, |at| state.index[at].offset);
-            (state.sealed, state.frames_end, start)
-        });
+        let (sealed, frames_end, mut offset) = self.start(from, 1)?;
         let mut window = Window::new(self, storage, sealed)?;
         while offset < frames_end {
             let frame = window.frame(offset, frames_end)?;
@@ -147,12 +145,8 @@ impl Segment {
 
     /// The chain hash of `seq`, which is in the segment or right before it.
     pub(crate) fn chain_at(&self, storage: &dyn Storage, seq: Seq) -> Result<ChainHash, Error> {
-        let (sealed, frames_end, mut offset) = self.with_state(|state| {
-            // Two entries back, so that the first frame read ends before `seq` and vouches for the rest.
-            let after = state.index.partition_point(|entry| entry.seq <= seq);
-            let start = after.checked_sub(2).map_or(HEADER_BYTES, |at| state.index[at].offset);
-            (state.sealed, state.frames_end, start)
-        });
+        // Two entries back, so that the first frame read ends before `seq` and vouches for the rest.
+        let (sealed, frames_end, mut offset) = self.start(seq, 2)?;
         let mut window = Window::new(self, storage, sealed)?;
         let mut chain = ChainHash::START;
         while offset < frames_end {
@@ -162,6 +156,29 @@ impl Segment {
             offset += frame.header.frame_len();
         }
         Ok(chain)
+    }
+
+    /// Whether it is sealed, where its frames end, and a frame to start from to find `seq`: by the index,
+    /// so many entries `back` from the one after it.
+    fn start(&self, seq: Seq, back: usize) -> Result<(bool, u64, u64), Error> {
+        if self.with_state(|state| state.index.is_none()) {
+            let footer = Footer::read(self.file.as_ref(), self.header.salt);
+            // Without an index, frames are found all the same, from the first one on; `verify` tells.
+            let footer = footer.map_err(Error::io("read", &self.path))?.unwrap_or_else(|reason| {
+                tracing::error!(segment = %self.path.display(), %reason, "an index is damaged");
+                None
+            });
+            let index = footer.map(|footer| footer.index).unwrap_or_default();
+            self.change(|state| {
+                state.index.get_or_insert(index);
+            });
+        }
+        Ok(self.with_state(|state| {
+            let index = state.index.as_deref().unwrap_or_default();
+            let after = index.partition_point(|entry| entry.seq <= seq);
+            let start = after.checked_sub(back).map_or(HEADER_BYTES, |at| index[at].offset);
+            (state.sealed, state.frames_end, start)
+        }))
     }
 
     /// The map of a sealed segment; readers share one.

@@ -156,10 +156,20 @@ pub(crate) struct Tail {
     pub(crate) synced_pos: u64,
 }
 
+/// Bytes up to and with the last one that is not zero. By pages, since most of a segment may be zeros.
+fn dirty_len(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    while end >= ZEROS.len() && bytes[end - ZEROS.len()..end] == ZEROS {
+        end -= ZEROS.len();
+    }
+    bytes[..end].iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1)
+}
+
 /// Looks for life behind `from`: bytes that are not zero, and frames that can still be read.
 pub(crate) fn tail(file: &Bytes, salt: u32, from: u64) -> Tail {
     let start = usize::try_from(from).unwrap_or(usize::MAX).min(file.len());
-    let dirty = file[start..].iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
+    let dirty = dirty_len(&file[start..]);
     let mut found = Tail { dirty_end: from + dirty as u64, synced_pos: 0 };
     let mut offset = from.next_multiple_of(ALIGN);
     while offset + FRAME_HEADER_BYTES as u64 <= found.dirty_end {

@@ -1,7 +1,7 @@
 //! A disk in memory that crashes, fails and rots on purpose. Seeded: the same seed, the same disk.
 //!
 //! The crash model: of everything written to a file since its last completed sync, any subset of 512-byte
-//! sectors may have reached the disk, in any combination; a new length may or may not; an entry of a
+//! sectors may have reached the disk, in any combination, now and then one of them torn at a byte; a new length may or may not; an entry of a
 //! directory that was created or removed since the last sync of the directory may be either way. What a
 //! completed sync covered is there. A failed sync loses or keeps what it covered, at random; reading shows
 //! it until the power goes, and later syncs do not bring it back. Only tests use this.
@@ -30,6 +30,9 @@ struct Machine {
     ops: u64,
     history: Option<Vec<Disk>>,
     fault: Option<(u64, Fault)>,
+    reads: u64,
+    read_bytes: u64,
+    read_fault: Option<u64>,
     locked: BTreeSet<PathBuf>,
 }
 
@@ -55,15 +58,27 @@ pub struct Disk {
 struct Inode {
     /// No write permission; at once and for good, as if it were part of the file's last sync.
     frozen: bool,
-    now: Vec<u8>,
-    durable: Vec<u8>,
+    now: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
     unsynced: Vec<Change>,
 }
 
 #[derive(Clone)]
 enum Change {
-    Write(usize, Vec<u8>),
+    Write(usize, Bytes),
     Length(usize),
+}
+
+impl Change {
+    /// Parts of it that reach the disk each on its own.
+    fn choices(&self) -> usize {
+        match self {
+            Self::Length(_) => 1,
+            Self::Write(offset, written) => {
+                (offset + written.len()).div_ceil(SECTOR) - offset / SECTOR
+            }
+        }
+    }
 }
 
 /// A small generator (xorshift64*, Marsaglia and Vigna), so that a seed replays a disk.
@@ -100,22 +115,54 @@ impl Disk {
     /// The disk as found after the power went: see the crash model above.
     #[must_use]
     pub fn after_power_cut(&self, dice: &mut Dice) -> Self {
+        let mut after = self.with_entries(&mut || dice.coin());
+        for inode in after.files.values_mut().filter(|inode| !inode.unsynced.is_empty()) {
+            inode.crash(dice);
+        }
+        after
+    }
+
+    /// How many things [`Disk::after_this_power_cut`] asks: 2 to this power are at least all the power
+    /// cuts here, torn sectors aside.
+    #[must_use]
+    pub fn choices(&self) -> usize {
+        let (now, durable) = (&self.entries, &self.durable_entries);
+        let made = now.iter().filter(|(path, inode)| durable.get(*path) != Some(inode)).count();
+        let removed = durable.keys().filter(|path| !now.contains_key(*path)).count();
+        let named = now.values().chain(durable.values()).collect::<BTreeSet<_>>();
+        let changes = named.iter().flat_map(|inode| &self.files[inode].unsynced);
+        made + removed + changes.map(Change::choices).sum::<usize>()
+    }
+
+    /// As [`Disk::after_power_cut`]; `kept` decides of one change after the other whether it reached the
+    /// disk.
+    #[must_use]
+    pub fn after_this_power_cut(&self, kept: &mut dyn FnMut() -> bool) -> Self {
+        let mut after = self.with_entries(kept);
+        for inode in after.files.values_mut().filter(|inode| !inode.unsynced.is_empty()) {
+            inode.persist(|| if kept() { Fate::Kept } else { Fate::Lost });
+            inode.now = Arc::clone(&inode.durable);
+        }
+        after
+    }
+
+    /// The disk with some of the unsynced changes of its directories.
+    fn with_entries(&self, kept: &mut dyn FnMut() -> bool) -> Self {
         let mut after = self.clone();
         after.entries = self.durable_entries.clone();
         for (path, inode) in &self.entries {
-            if self.durable_entries.get(path) != Some(inode) && dice.coin() {
+            if self.durable_entries.get(path) != Some(inode) && kept() {
                 after.entries.insert(path.clone(), *inode);
             }
         }
         for path in self.durable_entries.keys() {
-            if !self.entries.contains_key(path) && dice.coin() {
+            if !self.entries.contains_key(path) && kept() {
                 after.entries.remove(path);
             }
         }
         after.durable_entries = after.entries.clone();
-        for inode in after.files.values_mut() {
-            inode.crash(dice);
-        }
+        let named: BTreeSet<u64> = after.entries.values().copied().collect();
+        after.files.retain(|inode, _| named.contains(inode));
         after
     }
 
@@ -130,8 +177,27 @@ impl Disk {
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         self.entries
             .iter()
-            .map(|(path, inode)| (path.clone(), self.files[inode].now.clone()))
+            .map(|(path, inode)| (path.clone(), self.files[inode].now.to_vec()))
             .collect()
+    }
+
+    /// The bytes of a file as they are now.
+    #[must_use]
+    pub fn bytes(&self, path: &Path) -> Option<&[u8]> {
+        Some(&self.files.get(self.entries.get(path)?)?.now)
+    }
+
+    /// Puts a file where there may be another, behind everyone's back; none takes it away.
+    pub fn put(&mut self, path: &Path, bytes: Option<Vec<u8>>) {
+        self.entries.remove(path);
+        if let Some(bytes) = bytes {
+            let (now, inode) = (Arc::new(bytes), self.next_inode);
+            self.next_inode += 1;
+            let durable = Arc::clone(&now);
+            self.files.insert(inode, Inode { now, durable, ..Inode::default() });
+            self.entries.insert(path.to_owned(), inode);
+        }
+        self.durable_entries = self.entries.clone();
     }
 
     /// Changes a byte behind everyone's back.
@@ -140,8 +206,8 @@ impl Disk {
     /// If there is no such byte.
     pub fn flip(&mut self, path: &Path, offset: usize, mask: u8) {
         let inode = self.files.get_mut(&self.entries[path]).expect("entries have files");
-        inode.now[offset] ^= mask;
-        inode.durable = inode.now.clone();
+        Arc::make_mut(&mut inode.now)[offset] ^= mask;
+        inode.durable = Arc::clone(&inode.now);
         inode.unsynced.clear();
     }
 
@@ -151,36 +217,52 @@ impl Disk {
     /// If there is no such file.
     pub fn cut(&mut self, path: &Path, len: usize) {
         let inode = self.files.get_mut(&self.entries[path]).expect("entries have files");
-        inode.now.truncate(len);
-        inode.durable = inode.now.clone();
+        Arc::make_mut(&mut inode.now).truncate(len);
+        inode.durable = Arc::clone(&inode.now);
         inode.unsynced.clear();
     }
+}
+
+/// What became of a change when the power went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    Lost,
+    /// Of a sector, the bytes up to here.
+    Torn(usize),
 }
 
 impl Inode {
     /// What of the unsynced changes reaches the disk when the power goes is up to the dice.
     fn crash(&mut self, dice: &mut Dice) {
         // Some crashes lose all or nothing: those are the ones that an unlucky run of coins hides.
-        let mode = dice.below(4);
-        self.persist(|| match mode {
-            0 => false,
-            1 => true,
-            _ => dice.coin(),
+        let mode = dice.below(5);
+        self.persist(|| match (mode, dice.coin()) {
+            (0, _) => Fate::Lost,
+            (1, _) => Fate::Kept,
+            (2, _) if dice.below(4) == 0 => {
+                Fate::Torn(usize::try_from(dice.below(SECTOR as u64)).unwrap_or(0))
+            }
+            (_, true) => Fate::Kept,
+            (_, false) => Fate::Lost,
         });
-        self.now.clone_from(&self.durable);
+        self.now = Arc::clone(&self.durable);
     }
 
     fn sync(&mut self) {
-        self.persist(|| true);
+        self.persist(|| Fate::Kept);
     }
 
-    /// Takes every unsynced change to the disk, sector by sector, where `lucky`.
-    fn persist(&mut self, mut lucky: impl FnMut() -> bool) {
-        let disk = &mut self.durable;
+    /// Takes every unsynced change to the disk, sector by sector, as `fate` has it.
+    fn persist(&mut self, mut fate: impl FnMut() -> Fate) {
+        if self.unsynced.is_empty() {
+            return;
+        }
+        let disk = Arc::make_mut(&mut self.durable);
         for change in self.unsynced.drain(..) {
             match change {
                 Change::Length(len) => {
-                    if lucky() {
+                    if fate() == Fate::Kept {
                         disk.resize(len, 0);
                     }
                 }
@@ -188,11 +270,16 @@ impl Inode {
                     let mut at = offset;
                     while at < offset + written.len() {
                         let end = ((at / SECTOR + 1) * SECTOR).min(offset + written.len());
-                        if lucky() {
-                            if disk.len() < end {
-                                disk.resize(end, 0);
+                        let kept = match fate() {
+                            Fate::Kept => end,
+                            Fate::Lost => at,
+                            Fate::Torn(bytes) => end.min(at + bytes),
+                        };
+                        if kept > at {
+                            if disk.len() < kept {
+                                disk.resize(kept, 0);
                             }
-                            disk[at..end].copy_from_slice(&written[at - offset..end - offset]);
+                            disk[at..kept].copy_from_slice(&written[at - offset..kept - offset]);
                         }
                         at = end;
                     }
@@ -240,9 +327,28 @@ impl Sim {
         self.machine().fault = Some((op, fault));
     }
 
+    /// Lets the `read`-th read from the start fail.
+    pub fn fail_read_at(&self, read: u64) {
+        self.machine().read_fault = Some(read);
+    }
+
+    /// Reads so far.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.machine().reads
+    }
+
+    /// Bytes that were read so far.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.machine().read_bytes
+    }
+
     /// No more faults.
     pub fn heal(&self) {
-        self.machine().fault = None;
+        let mut machine = self.machine();
+        machine.fault = None;
+        machine.read_fault = None;
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -276,6 +382,15 @@ impl Machine {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Counts a read; the error is the fault that hits it.
+    fn read(&mut self) -> io::Result<()> {
+        self.reads += 1;
+        if self.read_fault == Some(self.reads - 1) {
+            return Err(io::Error::other("simulated I/O error"));
+        }
+        Ok(())
     }
 
     fn set_frozen(&mut self, path: &Path, frozen: bool) -> io::Result<()> {
@@ -352,9 +467,10 @@ impl Storage for Sim {
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
-        let machine = self.machine();
+        let mut machine = self.machine();
+        machine.read()?;
         let inode = machine.disk.entries.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(machine.disk.files[inode].now.clone().into())
+        Ok(machine.disk.files[inode].now.to_vec().into())
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
@@ -406,7 +522,7 @@ impl SimFile {
         if stepped.is_err() {
             // As Linux does it: the pages are marked clean all the same, and stay in memory until the
             // power goes, so that the loss shows only then.
-            let seen = inode.now.clone();
+            let seen = Arc::clone(&inode.now);
             inode.crash(&mut Dice::new(ops));
             inode.now = seen;
         } else {
@@ -419,10 +535,12 @@ impl SimFile {
 impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut machine = self.machine();
+        machine.read()?;
         let bytes = &machine.inode(self.inode).now;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         let len = buffer.len().min(bytes.len() - start);
         buffer[..len].copy_from_slice(&bytes[start..start + len]);
+        machine.read_bytes += len as u64;
         Ok(len)
     }
 
@@ -442,11 +560,12 @@ impl File for SimFile {
         };
         let inode = machine.inode(self.inode);
         if !written.is_empty() {
-            if inode.now.len() < at + written.len() {
-                inode.now.resize(at + written.len(), 0);
+            let now = Arc::make_mut(&mut inode.now);
+            if now.len() < at + written.len() {
+                now.resize(at + written.len(), 0);
             }
-            inode.now[at..at + written.len()].copy_from_slice(written);
-            inode.unsynced.push(Change::Write(at, written.to_vec()));
+            now[at..at + written.len()].copy_from_slice(written);
+            inode.unsynced.push(Change::Write(at, Bytes::copy_from_slice(written)));
         }
         stepped
     }
@@ -469,7 +588,7 @@ impl File for SimFile {
         let mut machine = self.machine();
         machine.step(Kind::Other)?;
         let inode = machine.inode(self.inode);
-        inode.now.resize(len, 0);
+        Arc::make_mut(&mut inode.now).resize(len, 0);
         inode.unsynced.push(Change::Length(len));
         Ok(())
     }

@@ -1,5 +1,9 @@
 //! The log with its threads on a real disk.
 
+use std::sync::Arc;
+
+use revenant_log::step::StepLog;
+use revenant_log::storage::sim::Sim;
 use revenant_log::{Error, Log, LogConfig, ReadOnlyLog, SegmentUse, Seq, Witnesses, verify};
 
 use crate::model::{Model, decode, small, transaction};
@@ -201,4 +205,39 @@ async fn a_transaction_larger_than_a_segment_is_kept_whole() {
     let (log, _) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
     check(&log, &model);
     assert!(verify(dir.path()).unwrap().findings.is_empty());
+}
+
+/// What opening reads, in bytes; the log has about `segments` sealed segments.
+fn read_to_open(segments: u64, end: fn(StepLog)) -> (u64, u64) {
+    let sim = Sim::default();
+    let open = |sim: &Sim| {
+        StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap().0
+    };
+    let mut log = open(&sim);
+    let mut number = 0;
+    let path = |number| format!("/log/seg/{number:010}.log");
+    while sim.disk().bytes(path(segments + 2).as_ref()).is_none() {
+        number += 1;
+        log.append(&[transaction(number, 2, 3000)]).unwrap();
+        log.keep().unwrap();
+    }
+    end(log);
+    let sim = Sim::boot(sim.disk().after_kill());
+    let log = open(&sim);
+    assert_eq!(log.durable_seq(), Seq(number * 2));
+    (sim.read_bytes(), sim.reads())
+}
+
+#[test]
+fn opening_reads_the_last_segment_and_the_spare_and_of_the_others_a_page_however_many() {
+    const SEGMENT: u64 = 64 << 10;
+    const PAGE: u64 = 6 << 10;
+    for end in [|log: StepLog| log.close().unwrap(), |log: StepLog| drop(log)] {
+        let (few, few_reads) = read_to_open(2, end);
+        let (many, many_reads) = read_to_open(40, end);
+        assert!(few <= 2 * (SEGMENT + PAGE) + 3 * PAGE, "{few} bytes");
+        assert!(many <= 2 * (SEGMENT + PAGE) + 41 * PAGE, "{many} bytes");
+        let each = (many_reads - few_reads) / 38;
+        assert!(each <= 3, "{few_reads} and {many_reads} reads");
+    }
 }

@@ -6,6 +6,7 @@ mod beside;
 mod chain;
 mod crash;
 mod damage;
+mod frame;
 mod golden;
 mod life;
 mod model;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use revenant_log::storage::sim::Dice;
 use revenant_log::{
-    Event, Key, LogConfig, Op, Record, Seq, SourcePos, Transaction, Value, decode_record,
+    Error, Event, Key, LogConfig, Op, Record, Seq, SourcePos, Transaction, Value, decode_record,
 };
 
 /// The smallest segments, so that a few appends roll.
@@ -73,24 +73,88 @@ impl Model {
     /// Checks what a log holds: a prefix of what was submitted, all that was acknowledged, whole
     /// transactions. Returns how many records it holds.
     pub(crate) fn check(&self, read: impl Fn(Seq) -> Vec<Record>, first: Seq, last: Seq) -> usize {
+        let judged = self.judge(|from| Ok(read(from)), first, last);
+        judged.unwrap_or_else(|verdict| panic!("{verdict}"))
+    }
+
+    /// [`Model::check`], with what is wrong as an answer.
+    pub(crate) fn judge(
+        &self,
+        read: impl Fn(Seq) -> Result<Vec<Record>, Error>,
+        first: Seq,
+        last: Seq,
+    ) -> Result<usize, Verdict> {
         let held = usize::try_from(last.0).unwrap();
-        assert!(held >= self.acked, "lost: {held} records, {} were acknowledged", self.acked);
-        assert!(held <= self.records.len(), "invented: {held} of {}", self.records.len());
+        if held < self.acked {
+            return Err(Verdict::Lost(format!("{held} records, {} were acknowledged", self.acked)));
+        }
+        if held > self.records.len() {
+            return Err(Verdict::Invented(format!("{held} records of {}", self.records.len())));
+        }
         let mut from = first;
         while from <= last {
-            let records = read(from);
-            assert!(!records.is_empty(), "nothing at {from} of {last}");
+            let records = read(from).map_err(Verdict::Refused)?;
+            if records.is_empty() {
+                return Err(Verdict::Lost(format!("nothing at {from} of {last}")));
+            }
             for record in records {
-                assert_eq!(record.seq, from, "reordered");
-                let (versionstamp, ordinal, ends) =
-                    self.records[usize::try_from(from.0 - 1).unwrap()];
+                let index = usize::try_from(from.0 - 1).unwrap();
+                let Some(&(versionstamp, ordinal, ends)) = self.records.get(index) else {
+                    return Err(Verdict::Invented(format!("a record at {from} of {last}")));
+                };
                 let pos = SourcePos { versionstamp, ordinal };
-                assert_eq!((record.event.source, record.ends_transaction), (pos, ends), "wrong");
+                if record.seq != from {
+                    return Err(Verdict::Reordered(format!("{} at {from}", record.seq)));
+                }
+                if (record.event.source, record.ends_transaction) != (pos, ends) {
+                    let got = record.event.source;
+                    let known = self.records.iter().any(|one| one.0 == got.versionstamp);
+                    let text = format!("{got:?} instead of {pos:?} at {from}");
+                    return Err(if known {
+                        Verdict::Reordered(text)
+                    } else {
+                        Verdict::Wrong(text)
+                    });
+                }
+                let body = u8::try_from(versionstamp % 251).unwrap();
+                if !matches!(&record.event.body, Some(Value::Bytes(bytes)) if bytes.iter().all(|&b| b == body))
+                {
+                    return Err(Verdict::Wrong(format!("the body at {from}")));
+                }
                 from = from.next();
             }
         }
-        assert!(held == 0 || self.records[held - 1].2, "half a transaction");
-        held
+        if held > 0 && !self.records[held - 1].2 {
+            return Err(Verdict::Wrong("half a transaction".into()));
+        }
+        Ok(held)
+    }
+}
+
+/// What is wrong with a log.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It lacks acknowledged records.
+    Lost(String),
+    /// It holds records that nobody submitted.
+    Invented(String),
+    /// It holds records at other seqs.
+    Reordered(String),
+    /// It holds records with other contents, or half a transaction.
+    Wrong(String),
+    /// It does not give them.
+    Refused(Error),
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lost(what) => write!(f, "lost: {what}"),
+            Self::Invented(what) => write!(f, "invented: {what}"),
+            Self::Reordered(what) => write!(f, "reordered: {what}"),
+            Self::Wrong(what) => write!(f, "wrong: {what}"),
+            Self::Refused(error) => write!(f, "refused: {error}"),
+        }
     }
 }
 
