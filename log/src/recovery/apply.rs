@@ -50,15 +50,13 @@ pub(super) fn carry_out(
         chain: end.scan.chain,
     };
     let ended = cut(storage, config, &last, &end, &mut report)?;
+    // Before anything is appended: a torn roll behind a torn OPEN frame would look like damage.
+    discard(storage, &config.dir, &unused, &mut report)?;
+    storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
     if end.scan.whole_end + CONTROL_BYTES / 2 <= last.header.capacity {
-        let active = begin(ended, open)?;
-        discard(storage, &config.dir, &unused, &mut report)?;
-        storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
-        segments.push(Arc::new(active));
+        segments.push(Arc::new(begin(ended, open)?));
     } else {
         // No room for another OPEN frame and what follows it: the log goes on in the next segment.
-        discard(storage, &config.dir, &unused, &mut report)?;
-        storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
         let (base_pos, base_seq) = (ended.pos(end.scan.whole_end), end.scan.next_seq);
         let open = Open { base_pos, base_seq, ..open };
         segments.push(Arc::new(ended));

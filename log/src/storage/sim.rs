@@ -116,7 +116,7 @@ impl Disk {
     #[must_use]
     pub fn after_power_cut(&self, dice: &mut Dice) -> Self {
         let mut after = self.with_entries(&mut || dice.coin());
-        for inode in after.files.values_mut().filter(|inode| !inode.unsynced.is_empty()) {
+        for inode in after.files.values_mut() {
             inode.crash(dice);
         }
         after
@@ -139,7 +139,7 @@ impl Disk {
     #[must_use]
     pub fn after_this_power_cut(&self, kept: &mut dyn FnMut() -> bool) -> Self {
         let mut after = self.with_entries(kept);
-        for inode in after.files.values_mut().filter(|inode| !inode.unsynced.is_empty()) {
+        for inode in after.files.values_mut() {
             inode.persist(|| if kept() { Fate::Kept } else { Fate::Lost });
             inode.now = Arc::clone(&inode.durable);
         }

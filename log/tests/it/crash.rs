@@ -168,6 +168,39 @@ fn a_trim_of_many_segments_cut_short_leaves_no_gap() {
 }
 
 #[test]
+fn a_recovery_from_a_torn_roll_cut_short_anywhere_is_done_again() {
+    let sim = Sim::default().recording();
+    let mut model = Model::default();
+    let (mut log, _) =
+        StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap();
+    for number in 1..=5 {
+        let transactions = [transaction(number, 1, 14_000)];
+        model.submit(&transactions);
+        log.keep().unwrap();
+        if number < 5 {
+            log.append(&transactions).unwrap();
+            model.ack();
+            continue;
+        }
+        let before = sim.ops();
+        log.append(&transactions).unwrap();
+        assert_eq!(sim.ops() - before, 2, "the write of the roll, and its sync");
+    }
+    let written = sim.history().pop().unwrap();
+    for seed in 0..24 {
+        let torn = written.after_power_cut(&mut Dice::new(seed));
+        let sim = Sim::boot(torn).recording();
+        drop(StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap());
+        for (op, disk) in sim.history().iter().enumerate() {
+            for again in 0..24 {
+                let seed = seed << 40 | again << 20 | op as u64;
+                reopen(disk.after_power_cut(&mut Dice::new(seed)), &model);
+            }
+        }
+    }
+}
+
+#[test]
 fn nothing_is_acknowledged_after_a_failed_write_or_sync() {
     let opened = Sim::default();
     drop(StepLog::open(Arc::new(opened.clone()), small("/log"), &Witnesses::none()).unwrap());

@@ -152,6 +152,10 @@ fn the_golden_killed_log_is_recovered_and_goes_on() {
     let kept = fs::read(report.quarantined.unwrap()).unwrap();
     assert_eq!((kept.len() as u64, &group[..kept.len()]), (report.torn_bytes, &kept[..]));
     assert!(group[kept.len()..].iter().all(|&byte| byte == 0));
+    // An OPEN frame and perhaps a mark stand where the group was, and nothing of it behind them.
+    let behind = torn + 256;
+    assert!(fs::read(&path).unwrap()[behind..].iter().all(|&byte| byte == 0), "it was zeroed");
+    assert!(group[256..].iter().any(|&byte| byte != 0), "it was longer");
     let mut model = Model::default();
     for number in 1..=20 {
         let sent = if number < 20 { transaction(number, 2, 3000) } else { transaction(20, 3, 40) };
