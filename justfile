@@ -18,6 +18,22 @@ deny:
 test *ARGS:
     cargo test --workspace {{ARGS}}
 
+# The log on a disk that crashes, rots and fails: once through, some minutes. CI runs it.
+crash *ARGS:
+    cargo run -q -p revenant-log --example crash -- {{ARGS}}
+
+# The same on and on with new seeds: `just crash-full 8h`. A release asks for hours.
+crash-full DURATION *ARGS:
+    cargo run -q -p revenant-log --example crash -- --for {{DURATION}} {{ARGS}}
+
+# Deliberate faults in a copy of the log, one at a time: which test catches each.
+planted *ARGS:
+    cargo run -q -p revenant-log --example planted -- {{ARGS}}
+
+# Every decoder of the log on changed bytes, 10 million times. `log/fuzz` has cargo-fuzz targets for the same.
+fuzz-smoke *ARGS:
+    cargo run -q -p revenant-log --example fuzz_smoke -- {{ARGS}}
+
 # The main job on the large history, with kills.
 demo *ARGS:
     cargo run -- demo --data testdata/etcd-history.jsonl.zst --writers 16 {{ARGS}}

@@ -1,0 +1,361 @@
+//! The faults: each changes one place of the copy, behind its switch, and names the test that must fail.
+
+/// A deliberate fault.
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    /// Under `log/src`.
+    pub(crate) file: &'static str,
+    /// What stands there, once.
+    pub(crate) old: &'static str,
+    pub(crate) new: &'static str,
+    /// A test of `log/tests/it`.
+    pub(crate) test: &'static str,
+}
+
+const CRASH: &str = "crash::nothing_acknowledged_is_lost_at_any_crash_point";
+const FAILED: &str = "crash::a_failed_call_poisons_and_loses_nothing";
+const SEALED: &str = "damage::every_flipped_bit_of_a_sealed_segment_is_found_and_named";
+const TRIM: &str = "crash::a_trim_of_many_segments_cut_short_leaves_no_gap";
+
+macro_rules! fault {
+    ($name:literal, $file:literal, $old:expr, $new:expr, $test:expr) => {
+        Fault { name: $name, file: $file, old: $old, new: $new, test: $test }
+    };
+}
+
+pub(crate) const FAULTS: &[Fault] = &[
+    fault!(
+        "ack-before-sync",
+        "writer.rs",
+        "if done.is_ok() && matches!(sync, Sync::Now) {",
+        "if done.is_ok() && matches!(sync, Sync::Now) && !crate::planted(\"ack-before-sync\") {",
+        CRASH
+    ),
+    fault!(
+        "sync-of-another-file",
+        "writer.rs",
+        "done = file.sync().map_err",
+        "done = if crate::planted(\"sync-of-another-file\") { self.shared.segments()[0].file.sync() } \
+         else { file.sync() }.map_err",
+        CRASH
+    ),
+    fault!(
+        "new-segment-without-directory-sync",
+        "writer.rs",
+        "storage.sync_dir(&folder).map_err(Error::io(\"sync\", &folder))?;\n    Ok(Spare",
+        "if !crate::planted(\"new-segment-without-directory-sync\") { \
+         storage.sync_dir(&folder).map_err(Error::io(\"sync\", &folder))?; }\n    Ok(Spare",
+        CRASH
+    ),
+    fault!(
+        "new-segment-without-its-own-sync",
+        "writer.rs",
+        "file.sync_all().map_err(full)?;",
+        "if !crate::planted(\"new-segment-without-its-own-sync\") { file.sync_all().map_err(full)?; }",
+        CRASH
+    ),
+    fault!(
+        "mark-vouches-for-unsynced",
+        "writer.rs",
+        "if matches!(sync, Sync::Now) {\n            self.synced_pos",
+        "if matches!(sync, Sync::Now) || crate::planted(\"mark-vouches-for-unsynced\") {\n            \
+         self.synced_pos",
+        CRASH
+    ),
+    fault!(
+        "witness-before-sync",
+        "writer.rs",
+        "self.poison_on(done)?;\n        self.write_offset = start",
+        "self.poison_on(done)?;\n        if crate::planted(\"witness-before-sync\") { \
+         self.synced_pos += 1 << 20; }\n        self.write_offset = start",
+        CRASH
+    ),
+    fault!(
+        "write-again-after-a-failed-sync",
+        "writer.rs",
+        "if let Err(error) = &result {",
+        "if let Err(error) = &result && !crate::planted(\"write-again-after-a-failed-sync\") {",
+        "crash::nothing_is_acknowledged_after_a_failed_write_or_sync"
+    ),
+    fault!(
+        "failed-write-ignored",
+        "writer.rs",
+        "let mut done = file.write_at(&bytes, start)",
+        "let mut done = file.write_at(&bytes, start).or_else(|error| \
+         if crate::planted(\"failed-write-ignored\") { Ok(()) } else { Err(error) })",
+        FAILED
+    ),
+    fault!(
+        "number-taken-by-a-failed-spare",
+        "writer.rs",
+        "        let number = slot.used + 1;\n        let spare = match",
+        "        let number = slot.used + 1;\n        if \
+         crate::planted(\"number-taken-by-a-failed-spare\") { slot.used = number; }\n        let spare = match",
+        FAILED
+    ),
+    fault!(
+        "mark-in-the-last-groups-sector",
+        "writer.rs",
+        "while matches!(sync, Sync::Now)\n",
+        "while matches!(sync, Sync::Now) && !crate::planted(\"mark-in-the-last-groups-sector\")\n",
+        "damage::zeroed_sectors_of_a_closed_log_are_harmless_or_refused"
+    ),
+    fault!(
+        "trim-note-not-synced",
+        "writer.rs",
+        "self.control(&Control::Trim { first_seq }, &mut group);\n        self.write(group, Sync::Now)",
+        "self.control(&Control::Trim { first_seq }, &mut group);\n        self.write(group, if \
+         crate::planted(\"trim-note-not-synced\") { Sync::Later } else { Sync::Now })",
+        TRIM
+    ),
+    fault!(
+        "trim-takes-too-much",
+        "writer.rs",
+        "state.sealed && state.next_seq <= before",
+        "state.sealed && (state.next_seq <= before || crate::planted(\"trim-takes-too-much\"))",
+        "property::a_log_holds_what_a_list_would"
+    ),
+    fault!(
+        "sealed-while-written",
+        "step.rs",
+        ".filter(|segment| segment.header.number < active)",
+        ".filter(|segment| segment.header.number < active || crate::planted(\"sealed-while-written\"))",
+        CRASH
+    ),
+    fault!(
+        "unlink-without-directory-sync",
+        "recovery/apply.rs",
+        "storage.remove(path).map_err(Error::io(\"remove\", path))?;\n        storage",
+        "storage.remove(path).map_err(Error::io(\"remove\", path))?;\n        if \
+         crate::planted(\"unlink-without-directory-sync\") { return Ok(()); }\n        storage",
+        TRIM
+    ),
+    fault!(
+        "newest-unlinked-first",
+        "recovery/apply.rs",
+        "    trimmed.iter().try_for_each(|path| {",
+        "    let mut trimmed = trimmed.to_vec();\n    if crate::planted(\"newest-unlinked-first\") { \
+         trimmed.reverse(); }\n    trimmed.iter().try_for_each(|path| {",
+        TRIM
+    ),
+    fault!(
+        "torn-group-left-behind",
+        "recovery/apply.rs",
+        "file.write_at(&vec![0; debris.len()], from)",
+        "file.write_at(&vec![0; if crate::planted(\"torn-group-left-behind\") { 0 } else { \
+         debris.len() }], from)",
+        "golden::the_golden_killed_log_is_recovered_and_goes_on"
+    ),
+    fault!(
+        "torn-group-not-kept",
+        "recovery/apply.rs",
+        "file.write_at(bytes, 0).map_err(Error::io(\"write\", &path))?;",
+        "file.write_at(if crate::planted(\"torn-group-not-kept\") { b\"\" } else { bytes }, 0)\
+         .map_err(Error::io(\"write\", &path))?;",
+        "golden::the_golden_killed_log_is_recovered_and_goes_on"
+    ),
+    fault!(
+        "unsynced-end-trusted-at-opening",
+        "recovery/apply.rs",
+        "if unvouched < from {",
+        "if unvouched < from && !crate::planted(\"unsynced-end-trusted-at-opening\") {",
+        FAILED
+    ),
+    fault!(
+        "chain-starts-anew-at-opening",
+        "recovery/apply.rs",
+        "        first_seq,\n        chain: end.scan.chain,",
+        "        first_seq,\n        chain: if crate::planted(\"chain-starts-anew-at-opening\") { \
+         ChainHash::START } else { end.scan.chain },",
+        "chain::logs_of_the_same_records_have_the_same_hashes_however_they_came_to_be"
+    ),
+    fault!(
+        "cut-below-the-floor",
+        "recovery.rs",
+        "if pos(scan.whole_end) < floor {",
+        "if pos(scan.whole_end) < floor && !crate::planted(\"cut-below-the-floor\") {",
+        "damage::flips_in_a_log_of_one_segment_lose_nothing_silently"
+    ),
+    fault!(
+        "frames-behind-damage-are-no-witness",
+        "recovery.rs",
+        ".max(scan.synced_pos).max(debris.synced_pos);",
+        ".max(scan.synced_pos).max(if crate::planted(\"frames-behind-damage-are-no-witness\") { 0 } \
+         else { debris.synced_pos });",
+        "damage::flips_in_a_log_of_one_segment_lose_nothing_silently"
+    ),
+    fault!(
+        "witness-ignored",
+        "recovery.rs",
+        "if *seq > last {",
+        "if *seq > last && !crate::planted(\"witness-ignored\") {",
+        "damage::a_log_that_lost_what_a_witness_knows_is_refused"
+    ),
+    fault!(
+        "another-logs-segment-accepted",
+        "recovery.rs",
+        "if a.header.log_id != b.header.log_id || b.open.log_id != b.header.log_id {",
+        "if (a.header.log_id != b.header.log_id || b.open.log_id != b.header.log_id) && \
+         !crate::planted(\"another-logs-segment-accepted\") {",
+        "damage::swapped_and_foreign_segments_are_refused"
+    ),
+    fault!(
+        "missing-first-segment-accepted",
+        "recovery.rs",
+        "if kept_from > first_seq {",
+        "if kept_from > first_seq && !crate::planted(\"missing-first-segment-accepted\") {",
+        "damage::a_missing_segment_is_refused_by_number"
+    ),
+    fault!(
+        "missing-last-segment-accepted",
+        "recovery.rs",
+        "if last.footer.is_some() {",
+        "if last.footer.is_some() && !crate::planted(\"missing-last-segment-accepted\") {",
+        "damage::a_sealed_segment_whose_successor_is_gone_is_refused"
+    ),
+    fault!(
+        "refused-open-claims-the-lock",
+        "recovery.rs",
+        "    let decision = decide(storage, config, witnesses)?;\n",
+        "    if crate::planted(\"refused-open-claims-the-lock\") { lock.claim().ok(); }\n    \
+         let decision = decide(storage, config, witnesses)?;\n",
+        "refuse::a_refused_open_of_a_damaged_log_changes_nothing"
+    ),
+    fault!(
+        "lock-file-without-lock",
+        "storage/fs.rs",
+        "match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {",
+        "match if crate::planted(\"lock-file-without-lock\") { Ok(()) } else { \
+         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) } {",
+        "life::a_second_writer_is_refused_with_the_owners_pid"
+    ),
+    fault!(
+        "newer-minor-accepted",
+        "segment/header.rs",
+        "minor > MINOR",
+        "(minor > MINOR && !crate::planted(\"newer-minor-accepted\"))",
+        "golden::a_newer_version_or_an_unknown_feature_is_refused_without_touching_a_byte"
+    ),
+    fault!(
+        "unknown-feature-accepted",
+        "segment/header.rs",
+        "features & !KNOWN_INCOMPAT != 0",
+        "(features & !KNOWN_INCOMPAT != 0 && !crate::planted(\"unknown-feature-accepted\"))",
+        "golden::a_newer_version_or_an_unknown_feature_is_refused_without_touching_a_byte"
+    ),
+    fault!(
+        "unused-header-bytes-ignored",
+        "segment/header.rs",
+        "page[USED_BYTES..4096].iter().position(|&byte| byte != 0)",
+        "page[USED_BYTES..4096].iter().position(|&byte| byte != 0 && \
+         !crate::planted(\"unused-header-bytes-ignored\"))",
+        SEALED
+    ),
+    fault!(
+        "payload-checksum-not-checked",
+        "frame.rs",
+        "if crc32fast::hash(&payload) != header.payload_crc {",
+        "if crc32fast::hash(&payload) != header.payload_crc && \
+         !crate::planted(\"payload-checksum-not-checked\") {",
+        SEALED
+    ),
+    fault!(
+        "header-checksum-not-checked",
+        "frame.rs",
+        "if u32_at(4) != header_crc(&bytes[8..], salt, offset) {",
+        "if u32_at(4) != header_crc(&bytes[8..], salt, offset) && \
+         !crate::planted(\"header-checksum-not-checked\") {",
+        SEALED
+    ),
+    fault!(
+        "padding-ignored",
+        "frame.rs",
+        "if rest[payload_end..len].iter().any(|&byte| byte != 0) {",
+        "if rest[payload_end..len].iter().any(|&byte| byte != 0) && !crate::planted(\"padding-ignored\") {",
+        SEALED
+    ),
+    fault!(
+        "frame-of-another-place-accepted",
+        "frame.rs",
+        "    let low = u32::try_from(offset & 0xffff_ffff)",
+        "    let offset = if crate::planted(\"frame-of-another-place-accepted\") { 0 } else { offset };\n    \
+         let low = u32::try_from(offset & 0xffff_ffff)",
+        "frame::a_frame_at_another_place_or_of_another_segment_is_none"
+    ),
+    fault!(
+        "frame-of-another-segment-accepted",
+        "frame.rs",
+        "Hasher::new_with_initial(salt ^ low",
+        "Hasher::new_with_initial(if crate::planted(\"frame-of-another-segment-accepted\") { 0 } else { \
+         salt } ^ low",
+        "frame::a_frame_at_another_place_or_of_another_segment_is_none"
+    ),
+    fault!(
+        "half-a-transaction-kept",
+        "segment/scan.rs",
+        "if header.is_control() || header.ends_transaction() {",
+        "if header.is_control() || header.ends_transaction() || \
+         crate::planted(\"half-a-transaction-kept\") {",
+        CRASH
+    ),
+    fault!(
+        "seq-gap-accepted",
+        "segment/scan.rs",
+        "if Some(header.base_seq) != *reached {",
+        "if Some(header.base_seq) != *reached && !crate::planted(\"seq-gap-accepted\") {",
+        "frame::frames_that_skip_a_seq_are_damage"
+    ),
+    fault!(
+        "index-checksum-not-checked",
+        "segment/footer.rs",
+        "crc32fast::hash(&body) != index_crc",
+        "(crc32fast::hash(&body) != index_crc && !crate::planted(\"index-checksum-not-checked\"))",
+        "frame::an_index_whose_checksum_does_not_hold_is_damage"
+    ),
+    fault!(
+        "reading-starts-behind-the-index",
+        "segment/handle.rs",
+        "let start = after.checked_sub(back).map_or(HEADER_BYTES, |at| index[at].offset);",
+        "let start = after.checked_sub(back).map_or(HEADER_BYTES, |at| index[if \
+         crate::planted(\"reading-starts-behind-the-index\") { (at + 1).min(index.len() - 1) } else { at }]\
+         .offset);",
+        "property::a_log_holds_what_a_list_would"
+    ),
+    fault!(
+        "ring-skips-a-frame",
+        "tail.rs",
+        "frame.header.next_seq() <= from)",
+        "frame.header.next_seq() <= if crate::planted(\"ring-skips-a-frame\") { from.next() } else { from })",
+        "property::a_log_holds_what_a_list_would"
+    ),
+    fault!(
+        "chain-skips-a-record",
+        "writer.rs",
+        "self.chain = self.chain.then(transaction.hashes[index]);",
+        "if index == 0 || !crate::planted(\"chain-skips-a-record\") { \
+         self.chain = self.chain.then(transaction.hashes[index]); }",
+        "chain::a_log_meets_its_own_anchors_and_no_others"
+    ),
+    fault!(
+        "chain-not-computed-by-verify",
+        "verify.rs",
+        "if frame.header.chain.is_some_and(|noted| noted != chain) {",
+        "if frame.header.chain.is_some_and(|noted| noted != chain) && \
+         !crate::planted(\"chain-not-computed-by-verify\") {",
+        "chain::a_record_changed_in_place_with_its_checksums_mended_is_found"
+    ),
+    fault!(
+        "anchors-ignored",
+        "verify.rs",
+        "if anchor.hash == chain {",
+        "if anchor.hash == chain || crate::planted(\"anchors-ignored\") {",
+        "chain::a_log_written_anew_with_one_record_changed_is_whole_but_meets_no_later_anchor"
+    ),
+    fault!(
+        "expected-seq-ignored",
+        "log.rs",
+        "&& expected != next",
+        "&& expected != next && !crate::planted(\"expected-seq-ignored\")",
+        "life::an_append_at_the_wrong_seq_changes_nothing"
+    ),
+];
