@@ -42,6 +42,11 @@ demo *ARGS:
 bench-log:
     cargo bench -p revenant-log --bench append
 
+# Our log next to surrealkv, raft-engine, fjall, redb, okaywal, spacetimedb-commitlog and, where installed, Redis,
+# PostgreSQL and NATS. A quiet machine; `--lanes A1,C` for a part of it.
+bench-log-peers *ARGS:
+    cargo run -q --release --manifest-path log/benches/peers/Cargo.toml -- {{ARGS}}
+
 # Records applied, a replica rebuilt and rows read, next to redb alone in the same run.
 bench-replica:
     cargo bench -q -p revenant-replica --bench replica
