@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::chain::Anchor;
@@ -146,6 +147,7 @@ impl Log {
             queue: Arc::clone(&queue),
             keeper: Arc::clone(&keeper),
             idle_mark: config.idle_mark,
+            left: None,
             _lock: lock,
         };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -233,7 +235,14 @@ impl Log {
             .await
             .map_err(|_| Error::Closed)?;
         let (done, result) = oneshot::channel();
-        self.inner.queue.push(Request::Append(Append { prepared, expected_next, done }))?;
+        let runtime = Handle::try_current().ok();
+        let runtime = runtime.filter(|one| one.runtime_flavor() == RuntimeFlavor::MultiThread);
+        self.inner.queue.push(Request::Append(Append {
+            prepared,
+            runtime,
+            expected_next,
+            done,
+        }))?;
         let result = result.await.map_err(|_| Error::Closed)?;
         drop(room);
         result
@@ -363,6 +372,7 @@ impl EventLog for Log {
 
 struct Append {
     prepared: Vec<Prepared>,
+    runtime: Option<Handle>,
     expected_next: Option<Seq>,
     done: oneshot::Sender<Result<Appended, Error>>,
 }
@@ -385,12 +395,14 @@ struct Queue {
 struct QueueState {
     requests: VecDeque<Request>,
     closed: bool,
+    /// The writer waits to be woken.
+    asleep: bool,
     state: &'static str,
 }
 
 impl Default for QueueState {
     fn default() -> Self {
-        Self { requests: VecDeque::new(), closed: false, state: "ok" }
+        Self { requests: VecDeque::new(), closed: false, asleep: false, state: "ok" }
     }
 }
 
@@ -405,8 +417,11 @@ impl Queue {
             return Err(Error::Closed);
         }
         queue.requests.push_back(request);
+        let asleep = std::mem::take(&mut queue.asleep);
         drop(queue);
-        self.wake.notify_one();
+        if asleep {
+            self.wake.notify_one();
+        }
         Ok(())
     }
 
@@ -421,6 +436,8 @@ struct WriterLoop {
     queue: Arc<Queue>,
     keeper: Arc<Keeper>,
     idle_mark: Duration,
+    /// Answers that were left to the callers' runtime.
+    left: Option<Answers>,
     _lock: Box<dyn Lock>,
 }
 
@@ -441,6 +458,7 @@ impl WriterLoop {
             }
             self.append(appends);
         }
+        self.deliver_late();
         self.queue.close();
         if let Err(error) = self.writer.mark(Sync::Now) {
             tracing::error!(%error, "the log did not close cleanly");
@@ -449,14 +467,19 @@ impl WriterLoop {
 
     /// All that waits; marks the tail when nothing comes for a while. `None` when closed and empty.
     fn next(&mut self) -> Option<VecDeque<Request>> {
+        if self.queue.lock().requests.is_empty() {
+            self.deliver_late();
+        }
         let mut queue = self.queue.lock();
         loop {
+            queue.asleep = false;
             if !queue.requests.is_empty() {
                 return Some(std::mem::take(&mut queue.requests));
             }
             if queue.closed {
                 return None;
             }
+            queue.asleep = true;
             if !self.writer.is_unmarked() {
                 queue = self.queue.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -487,6 +510,7 @@ impl WriterLoop {
                 false
             }
             Request::Close(done) => {
+                self.deliver_late();
                 self.queue.close();
                 for request in std::mem::take(&mut self.queue.lock().requests) {
                     match request {
@@ -522,10 +546,12 @@ impl WriterLoop {
             let seqs = Appended { first_seq: next, last_seq };
             next = last_seq.next();
             prepared.extend(append.prepared);
-            waiting.push_back(Waiting { end: prepared.len(), seqs, done: append.done });
+            let (end, runtime, done) = (prepared.len(), append.runtime, append.done);
+            waiting.push_back(Waiting { end, runtime, seqs, done });
         }
         while taken < prepared.len() {
             let result = self.writer.commit(&prepared[taken..]);
+            self.deliver_late();
             self.note_state();
             match result {
                 Ok(count) => {
@@ -541,12 +567,30 @@ impl WriterLoop {
                     return;
                 }
             }
-            while waiting.front().is_some_and(|one| one.end <= taken)
-                && let Some(Waiting { seqs, done, .. }) = waiting.pop_front()
-            {
-                self.queue.appends.fetch_add(1, Ordering::Relaxed);
-                answer(done, Ok(seqs));
+            let count = waiting.partition_point(|one| one.end <= taken);
+            self.queue.appends.fetch_add(count as u64, Ordering::Relaxed);
+            self.deliver(waiting.drain(..count).collect());
+        }
+    }
+
+    /// Answers a group. Each answer from this thread may cost a system call that wakes a worker of the
+    /// callers' runtime; a task on that runtime answers many for one, beside the next group.
+    fn deliver(&mut self, group: Vec<Waiting>) {
+        let runtime = group.iter().find_map(|one| one.runtime.clone());
+        let answers = Answers(Arc::new(Mutex::new(group)));
+        match runtime {
+            Some(runtime) if answers.lock().len() >= MANY => {
+                self.left = Some(Answers(Arc::clone(&answers.0)));
+                runtime.spawn(async move { answers.send() });
             }
+            _ => answers.send(),
+        }
+    }
+
+    /// Answers what that task has not: its runtime may be busy or gone.
+    fn deliver_late(&mut self) {
+        if let Some(left) = self.left.take() {
+            left.send();
         }
     }
 
@@ -561,9 +605,30 @@ impl WriterLoop {
     }
 }
 
+/// From how many answers on a task is worth its allocation.
+const MANY: usize = 4;
+
+/// Answers to a group; whoever comes first sends them.
+struct Answers(Arc<Mutex<Vec<Waiting>>>);
+
+impl Answers {
+    fn lock(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self) {
+        let group = std::mem::take(&mut *self.lock());
+        for Waiting { seqs, done, .. } in group {
+            answer(done, Ok(seqs));
+        }
+    }
+}
+
 /// An append that is answered when `end` transactions of its round are durable.
 struct Waiting {
     end: usize,
+    /// The caller's runtime, if its workers run tasks whatever the caller does.
+    runtime: Option<Handle>,
     seqs: Appended,
     done: oneshot::Sender<Result<Appended, Error>>,
 }
