@@ -153,21 +153,11 @@ impl FrameHeader {
         }
         // A count of words that the checksum does not vouch for yet, but that bounds what it covers.
         let bytes = bytes.get(..header_bytes(bytes[30])).ok_or(Corruption::HeaderChecksum)?;
-        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-        if u32_at(4) != header_crc(&bytes[8..], salt, offset) {
+        let stored = u32::from_le_bytes(bytes[4..8].try_into().expect("4 bytes"));
+        if stored != header_crc(&bytes[8..], salt, offset) {
             return Err(Corruption::HeaderChecksum);
         }
-        let header = Self {
-            payload_len: u32_at(8),
-            payload_crc: u32_at(12),
-            base_seq: Seq(u64_at(16)),
-            record_count: u32_at(24),
-            flags: u16::from_le_bytes([bytes[28], bytes[29]]),
-            synced_pos: u64_at(32),
-            time_us: u64_at(40).cast_signed(),
-            chain: bytes[FRAME_HEADER_BYTES..].try_into().ok().map(ChainHash),
-        };
+        let header = Self::read(bytes);
         let words = if header.is_control() { 0 } else { CHAIN_WORDS };
         if bytes[31] != VERSION || bytes[30] != words || header.flags & !KNOWN_FLAGS != 0 {
             return Err(Corruption::Frame(format!(
@@ -181,6 +171,22 @@ impl FrameHeader {
             ));
         }
         Ok(header)
+    }
+
+    /// The fields of a whole header, believed as they are.
+    fn read(bytes: &[u8]) -> Self {
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        Self {
+            payload_len: u32_at(8),
+            payload_crc: u32_at(12),
+            base_seq: Seq(u64_at(16)),
+            record_count: u32_at(24),
+            flags: u16::from_le_bytes([bytes[28], bytes[29]]),
+            synced_pos: u64_at(32),
+            time_us: u64_at(40).cast_signed(),
+            chain: bytes[FRAME_HEADER_BYTES..].try_into().ok().map(ChainHash),
+        }
     }
 
     /// Whether the payload is a control message.
@@ -271,6 +277,14 @@ impl Frame {
         let count = usize::try_from(seq.next().0.checked_sub(header.base_seq.0)?).ok()?;
         let records = (0..count).map(|index| RecordHash::of(&self.record(index)));
         Some(records.fold(chain, ChainHash::then))
+    }
+
+    /// The frame at `offset` of `file`, whose bytes do not change and which [`Frame::decode`] has verified.
+    pub(crate) fn vouched(file: &Bytes, offset: u64) -> Self {
+        let at = usize::try_from(offset).expect("a verified place in memory");
+        let header = FrameHeader::read(&file[at..at + header_bytes(file[at + 30])]);
+        let start = at + header.header_len();
+        Self { header, payload: file.slice(start..start + header.payload_len as usize) }
     }
 
     fn check_ends(&self) -> Result<(), Corruption> {

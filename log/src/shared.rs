@@ -132,18 +132,30 @@ impl Shared {
     }
 
     fn read_segments(&self, from: Seq, max_bytes: usize) -> Result<Vec<Bytes>, Error> {
-        let segments = self.segments();
-        let after = segments.partition_point(|segment| segment.base_seq <= from);
         let mut records = Records::new(from, max_bytes);
-        for segment in &segments[after.saturating_sub(1)..] {
+        let mut next = self.segment(|segment| segment.base_seq <= from);
+        while let Some(segment) = next {
             let result = segment.read(self.storage.as_ref(), from, &mut records);
             if result.is_err() && from < self.first_seq() {
-                return Err(Error::Trimmed { first: self.first_seq() }); // trimmed meanwhile
+                break; // trimmed meanwhile
             }
             if !result? {
                 break;
             }
+            let number = segment.header.number + 1;
+            next = self.segment(|segment| segment.header.number <= number);
+            next = next.filter(|segment| segment.header.number == number);
+        }
+        if records.taken.is_empty() && from < self.first_seq() {
+            return Err(Error::Trimmed { first: self.first_seq() });
         }
         Ok(records.taken)
+    }
+
+    /// The last segment of which `low` holds; it holds of the first ones.
+    fn segment(&self, low: impl FnMut(&Arc<Segment>) -> bool) -> Option<Arc<Segment>> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let after = segments.partition_point(low);
+        segments.get(after.checked_sub(1)?).cloned()
     }
 }

@@ -56,6 +56,11 @@ impl Records {
         Self { from, left: max_bytes, taken: Vec::new() }
     }
 
+    /// Bytes that are still wanted.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
     /// Takes what is wanted of `frame`; false when there is enough.
     pub(crate) fn take(&mut self, frame: &Frame) -> bool {
         let skip = usize::try_from(self.from.0.saturating_sub(frame.header.base_seq.0));

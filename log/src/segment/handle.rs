@@ -1,6 +1,7 @@
 //! `Segment`: an open segment file and what is known of it, shared by the writer and the readers.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -14,8 +15,11 @@ use crate::seq::Seq;
 use crate::storage::{Access, File, Storage};
 use crate::tail::Records;
 
-/// Bytes read at once from a segment that is still written.
+/// Most bytes read at once from a segment that is still written, and how many more than what is wanted: an
+/// entry of the index stands at most about this far before it.
 const WINDOW_BYTES: usize = 256 << 10;
+const SMALL_WINDOW_BYTES: usize = 16 << 10;
+const _: () = assert!(SMALL_WINDOW_BYTES as u64 == INDEX_EVERY);
 
 /// An open segment.
 pub(crate) struct Segment {
@@ -26,6 +30,9 @@ pub(crate) struct Segment {
     pub(crate) base_pos: u64,
     state: RwLock<SegmentState>,
     map: OnceLock<Bytes>,
+    /// Of a sealed segment, one bit for each entry of its index: the frames from there to the next entry were
+    /// verified in this process.
+    vouched: OnceLock<Box<[AtomicU64]>>,
 }
 
 /// What changes while a segment is written.
@@ -70,7 +77,8 @@ impl Segment {
         state: SegmentState,
     ) -> Self {
         let state = RwLock::new(state);
-        Self { path, header, file, base_seq, base_pos, state, map: OnceLock::new() }
+        let (map, vouched) = (OnceLock::new(), OnceLock::new());
+        Self { path, header, file, base_seq, base_pos, state, map, vouched }
     }
 
     pub(crate) fn state(&self) -> SegmentState {
@@ -130,10 +138,16 @@ impl Segment {
         from: Seq,
         records: &mut Records,
     ) -> Result<bool, Error> {
-        let (sealed, frames_end, mut offset) = self.start(from, 1)?;
-        let mut window = Window::new(self, storage, sealed)?;
+        let (sealed, frames_end, start) = self.start(from, 1)?;
+        let mut window = Window::new(self, storage, sealed, records.left())?;
+        let vouched = if sealed { self.vouch(&window, from, frames_end)? } else { start };
+        let mut offset = start;
         while offset < frames_end {
-            let frame = window.frame(offset, frames_end)?;
+            let frame = if offset < vouched {
+                Frame::vouched(&window.bytes, offset)
+            } else {
+                window.frame(offset, frames_end)?
+            };
             offset += frame.header.frame_len();
             if !frame.header.is_control() && frame.header.next_seq() > from && !records.take(&frame)
             {
@@ -143,11 +157,34 @@ impl Segment {
         Ok(true)
     }
 
+    /// Verifies the frames of a sealed segment from the entry of its index for `seq` to the next one, unless that
+    /// was done before, and says where they end.
+    fn vouch(&self, window: &Window<'_>, seq: Seq, frames_end: u64) -> Result<u64, Error> {
+        let (entries, entry, mut offset, end) = self.with_state(|state| {
+            let index = state.index.as_deref().unwrap_or_default();
+            let after = index.partition_point(|entry| entry.seq <= seq);
+            let end = index.get(after).map_or(frames_end, |next| next.offset);
+            let entry = after.checked_sub(1);
+            (index.len(), entry, entry.map_or(HEADER_BYTES, |at| index[at].offset), end)
+        });
+        let Some(entry) = entry else { return Ok(HEADER_BYTES) };
+        let words = || (0..entries.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let word = &self.vouched.get_or_init(words)[entry / 64];
+        let bit = 1 << (entry % 64);
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            while offset < end {
+                offset += window.decode(offset)?.header.frame_len();
+            }
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        Ok(end)
+    }
+
     /// The chain hash of `seq`, which is in the segment or right before it.
     pub(crate) fn chain_at(&self, storage: &dyn Storage, seq: Seq) -> Result<ChainHash, Error> {
         // Two entries back, so that the first frame read ends before `seq` and vouches for the rest.
         let (sealed, frames_end, mut offset) = self.start(seq, 2)?;
-        let mut window = Window::new(self, storage, sealed)?;
+        let mut window = Window::new(self, storage, sealed, WINDOW_BYTES)?;
         let mut chain = ChainHash::START;
         while offset < frames_end {
             let frame = window.frame(offset, frames_end)?;
@@ -197,19 +234,28 @@ struct Window<'a> {
     whole: bool,
     start: u64,
     bytes: Bytes,
+    /// Bytes read at once.
+    step: usize,
 }
 
 impl<'a> Window<'a> {
-    fn new(segment: &'a Segment, storage: &dyn Storage, sealed: bool) -> Result<Self, Error> {
+    /// For reading about `most` bytes of records.
+    fn new(
+        segment: &'a Segment,
+        storage: &dyn Storage,
+        sealed: bool,
+        most: usize,
+    ) -> Result<Self, Error> {
         let bytes = if sealed { segment.map(storage)? } else { Bytes::new() };
-        Ok(Self { segment, whole: sealed, start: 0, bytes })
+        let step = most.saturating_add(SMALL_WINDOW_BYTES).min(WINDOW_BYTES);
+        Ok(Self { segment, whole: sealed, start: 0, bytes, step })
     }
 
     fn frame(&mut self, offset: u64, frames_end: u64) -> Result<Frame, Error> {
         let salt = self.segment.header.salt;
         let left = usize::try_from(frames_end - offset).unwrap_or(usize::MAX);
         if !self.whole && !self.holds(offset, RECORDS_HEADER_BYTES.min(left)) {
-            self.load(offset, frames_end, WINDOW_BYTES)?;
+            self.load(offset, frames_end, self.step)?;
         }
         if !self.whole {
             let at = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
@@ -218,10 +264,15 @@ impl<'a> Window<'a> {
             {
                 let len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
                 if !self.holds(offset, len) {
-                    self.load(offset, frames_end, len.max(WINDOW_BYTES))?;
+                    self.load(offset, frames_end, len.max(self.step))?;
                 }
             }
         }
+        self.decode(offset)
+    }
+
+    fn decode(&self, offset: u64) -> Result<Frame, Error> {
+        let salt = self.segment.header.salt;
         Frame::decode(&self.bytes, self.start, offset, salt).map_err(|reason| {
             let seq = self.segment.base_seq;
             self.segment.corrupt(offset, seq, reason)
