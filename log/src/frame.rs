@@ -314,9 +314,20 @@ impl Frame {
     /// The bytes of record `index`, without copying.
     #[must_use]
     pub fn record(&self, index: usize) -> Bytes {
+        self.payload.slice(self.range(index))
+    }
+
+    /// As [`Frame::record`], for as long as the frame lives.
+    #[must_use]
+    pub fn record_ref(&self, index: usize) -> &[u8] {
+        &self.payload[self.range(index)]
+    }
+
+    /// Where in the payload record `index` stands.
+    fn range(&self, index: usize) -> std::ops::Range<usize> {
         let table = self.header.record_count as usize * 4;
         let start = if index == 0 { 0 } else { self.end(index - 1) };
-        self.payload.slice(table + start..table + self.end(index))
+        table + start..table + self.end(index)
     }
 }
 

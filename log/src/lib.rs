@@ -37,7 +37,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Map: [`value`], [`order`] and [`record`] are what is kept, [`chain`] the hash that stands for it; [`log`] (append, read, trim) over `writer`,
+//! Map: [`value`], [`order`], [`record`] and [`raw`] are what is kept, [`chain`] the hash that stands for it; [`log`] (append, read, trim) over `writer`,
 //! [`frame`], [`segment`], [`recovery`] and [`storage`] is how; [`read_only`] and
 //! [`mod@verify`] look without touching;
 //! [`wire`] is what travels. It knows nothing of SurrealDB, redb or HTTP.
@@ -56,6 +56,7 @@ pub mod json;
 pub mod log;
 mod map;
 pub mod order;
+pub mod raw;
 pub mod read_only;
 pub mod record;
 pub mod recovery;
@@ -79,7 +80,8 @@ pub use error::{Corruption, Error, ErrorKind};
 pub use event_log::EventLog;
 pub use log::{Appended, Log, LogStats, TrimReport};
 pub use order::{encode_key, encode_value};
-pub use read_only::{Located, ReadOnlyLog, SegmentInfo, SegmentUse};
+pub use raw::RawRecord;
+pub use read_only::{Located, LocatedFrame, ReadOnlyLog, SegmentInfo, SegmentUse};
 pub use record::{
     DecodeError, Event, Op, Record, SourcePos, Transaction, decode_record, encode_parts,
     encode_record,
@@ -89,4 +91,4 @@ pub use segment::header::LogId;
 pub use seq::Seq;
 pub use value::{Key, RecordId, Value};
 pub use verify::{Finding, VerifyReport, verify, verify_anchors};
-pub use wire::{SnapshotItem, SnapshotRow, WireBatch, WireError};
+pub use wire::{RowsItem, SnapshotItem, SnapshotRow, WireBatch, WireError};

@@ -143,7 +143,7 @@ fn rank(value: &Value) -> u8 {
         Value::Null => 2,
         Value::Bool(_) => 3,
         Value::Int(_) | Value::Float(_) | Value::Decimal(_) => 4,
-        Value::String(_) => 5,
+        Value::String(_) => STRING_RANK,
         Value::Duration(_) => 6,
         Value::Datetime(_) => 7,
         Value::Uuid(_) => 8,
@@ -159,6 +159,8 @@ fn rank(value: &Value) -> u8 {
         Value::Range(_) => 18,
     }
 }
+
+const STRING_RANK: u8 = 5;
 
 impl PartialEq for Range {
     fn eq(&self, other: &Self) -> bool {
@@ -302,6 +304,12 @@ pub fn encode_value(value: &Value, to: &mut Vec<u8>) {
     }
 }
 
+/// Appends the memcmp encoding of the string value `text` to `to`, as [`encode_value`] would.
+pub fn encode_string(text: &str, to: &mut Vec<u8>) {
+    to.push(STRING_RANK);
+    encode_bytes(text.as_bytes(), to);
+}
+
 /// Appends `key`'s memcmp encoding to `to`: SurrealDB's order of the ids of a table.
 pub fn encode_key(key: &Key, to: &mut Vec<u8>) {
     match key {
@@ -335,11 +343,11 @@ fn flip(v: i64) -> u64 {
 
 /// The bytes with 0 written as `00 FF`, then `00 00`.
 fn encode_bytes(bytes: &[u8], to: &mut Vec<u8>) {
-    for &byte in bytes {
-        to.push(byte);
-        if byte == 0 {
-            to.push(0xff);
-        }
+    let mut parts = bytes.split(|&byte| byte == 0);
+    to.extend_from_slice(parts.next().unwrap_or_default());
+    for part in parts {
+        to.extend_from_slice(&[0, 0xff]);
+        to.extend_from_slice(part);
     }
     to.extend_from_slice(&[0, 0]);
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::chain::{Anchor, ChainHash};
 use crate::error::{Corruption, Error};
 use crate::frame::{Control, Frame, Open};
-use crate::record::{Record, decode_record};
+use crate::record::{DecodeError, Record, decode_record};
 use crate::recovery::{OPEN_END, read_range};
 use crate::segment::footer::Footer;
 use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
@@ -210,9 +210,17 @@ impl ReadOnlyLog {
     /// which damage behind the last readable record is too.
     #[must_use]
     pub fn records(&self, from: Seq) -> Records<'_> {
+        Records { frames: self.frames(from), current: None }
+    }
+
+    /// Frames with records from the one that holds `from` on, to the end as it was when the log was opened;
+    /// the last may hold records that follow that end. Ends after the first error, as
+    /// [`ReadOnlyLog::records`].
+    #[must_use]
+    pub fn frames(&self, from: Seq) -> Frames<'_> {
         let segments: Vec<_> = self.used().filter(|segment| segment.last_seq >= from).collect();
         let damage = self.damage.clone();
-        Records { segments: segments.into_iter(), from, current: None, damage, failed: false }
+        Frames { segments: segments.into_iter(), from, current: None, damage, failed: false }
     }
 }
 
@@ -322,8 +330,8 @@ fn check_follows(
     Err(Error::Corrupt { path, offset: HEADER_BYTES, seq, reason })
 }
 
-/// Records of a [`ReadOnlyLog`], in order.
-pub struct Records<'a> {
+/// Frames of a [`ReadOnlyLog`], in order.
+pub struct Frames<'a> {
     segments: std::vec::IntoIter<&'a SegmentInfo>,
     from: Seq,
     current: Option<Cursor>,
@@ -336,7 +344,119 @@ struct Cursor {
     loaded: Arc<Loaded>,
     last_seq: Seq,
     offset: u64,
-    frame: Option<(u64, Frame, usize)>,
+}
+
+/// A frame with records, and its place.
+#[derive(Clone)]
+pub struct LocatedFrame {
+    /// The frame.
+    pub frame: Frame,
+    /// Offset in the segment.
+    pub offset: u64,
+    /// Number of its records that can be read.
+    pub count: usize,
+    loaded: Arc<Loaded>,
+}
+
+impl LocatedFrame {
+    /// Seq of its record `index`.
+    #[must_use]
+    pub fn seq(&self, index: usize) -> Seq {
+        Seq(self.frame.header.base_seq.0 + index as u64)
+    }
+
+    /// Number of its segment.
+    #[must_use]
+    pub fn segment(&self) -> u64 {
+        self.loaded.number
+    }
+
+    /// Says that its record `index` cannot be read, and why.
+    #[must_use]
+    pub fn corrupt(&self, index: usize, error: &DecodeError) -> Error {
+        let reason = Corruption::Record(error.to_string());
+        self.loaded.corrupt(self.offset, self.seq(index), reason)
+    }
+}
+
+impl Iterator for Frames<'_> {
+    type Item = Result<LocatedFrame, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let result = self.step().transpose();
+        self.failed = matches!(result, Some(Err(_)));
+        result
+    }
+}
+
+impl Frames<'_> {
+    fn step(&mut self) -> Result<Option<LocatedFrame>, Error> {
+        loop {
+            let Some(cursor) = &mut self.current else {
+                let Some(segment) = self.segments.next() else {
+                    return self.damage.take().map_or(Ok(None), |damage| Err(damage.into()));
+                };
+                let loaded = Loaded::read(&Fs, segment.number, &segment.path)?;
+                let Some(loaded) = loaded else {
+                    return Err(Error::Trimmed { first: segment.last_seq.next() });
+                };
+                let index = loaded.scan.index.partition_point(|entry| entry.seq <= self.from);
+                let offset = index
+                    .checked_sub(1)
+                    .map_or(HEADER_BYTES, |index| loaded.scan.index[index].offset);
+                let (loaded, last_seq) = (Arc::new(loaded), segment.last_seq);
+                self.current = Some(Cursor { loaded, last_seq, offset });
+                continue;
+            };
+            match cursor.next(self.from)? {
+                Some(frame) => return Ok(Some(frame)),
+                None => self.current = None,
+            }
+        }
+    }
+}
+
+impl Cursor {
+    fn next(&mut self, from: Seq) -> Result<Option<LocatedFrame>, Error> {
+        loop {
+            if self.offset >= self.loaded.scan.whole_end {
+                return match &self.loaded.scan.stopped {
+                    Some(reason) if self.loaded.scan.next_seq <= self.last_seq => {
+                        let seq = self.loaded.scan.next_seq;
+                        Err(self.loaded.corrupt(self.offset, seq, reason.clone()))
+                    }
+                    _ => Ok(None),
+                };
+            }
+            let salt = self.loaded.header.salt;
+            let frame = Frame::decode(&self.loaded.bytes, 0, self.offset, salt)
+                .map_err(|reason| self.loaded.corrupt(self.offset, self.last_seq, reason))?;
+            let offset = self.offset;
+            self.offset += frame.header.frame_len();
+            let base_seq = frame.header.base_seq;
+            let end = frame.header.next_seq().min(self.last_seq.next());
+            if end <= from || end <= base_seq {
+                continue;
+            }
+            let count = usize::try_from(end.0 - base_seq.0).unwrap_or(usize::MAX);
+            return Ok(Some(LocatedFrame {
+                frame,
+                offset,
+                count,
+                loaded: Arc::clone(&self.loaded),
+            }));
+        }
+    }
+}
+
+/// Records of a [`ReadOnlyLog`], in order.
+pub struct Records<'a> {
+    frames: Frames<'a>,
+    /// A frame and the number of its next record.
+    current: Option<(LocatedFrame, usize)>,
 }
 
 /// A record with the place of its frame.
@@ -356,79 +476,34 @@ impl Iterator for Records<'_> {
     type Item = Result<Located, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let result = self.step().transpose();
-        self.failed = matches!(result, Some(Err(_)));
-        result
-    }
-}
-
-impl Records<'_> {
-    fn step(&mut self) -> Result<Option<Located>, Error> {
         loop {
-            let Some(cursor) = &mut self.current else {
-                let Some(segment) = self.segments.next() else {
-                    return self.damage.take().map_or(Ok(None), |damage| Err(damage.into()));
-                };
-                let loaded = Loaded::read(&Fs, segment.number, &segment.path)?;
-                let Some(loaded) = loaded else {
-                    return Err(Error::Trimmed { first: segment.last_seq.next() });
-                };
-                let index = loaded.scan.index.partition_point(|entry| entry.seq <= self.from);
-                let offset = index
-                    .checked_sub(1)
-                    .map_or(HEADER_BYTES, |index| loaded.scan.index[index].offset);
-                let loaded = Arc::new(loaded);
-                let last_seq = segment.last_seq;
-                self.current = Some(Cursor { loaded, last_seq, offset, frame: None });
+            let Some((frame, next)) = &mut self.current else {
+                match self.frames.next()? {
+                    Ok(frame) => self.current = Some((frame, 0)),
+                    Err(error) => return Some(Err(error)),
+                }
                 continue;
             };
-            match cursor.next(self.from)? {
-                Some(located) => return Ok(Some(located)),
-                None => self.current = None,
+            let index = *next;
+            *next += 1;
+            if index >= frame.count {
+                self.current = None;
+                continue;
             }
-        }
-    }
-}
-
-impl Cursor {
-    fn next(&mut self, from: Seq) -> Result<Option<Located>, Error> {
-        loop {
-            if let Some((offset, frame, index)) = &mut self.frame
-                && *index < frame.header.record_count as usize
-            {
-                let seq = Seq(frame.header.base_seq.0 + *index as u64);
-                let bytes = frame.record(*index);
-                *index += 1;
-                if seq > self.last_seq {
-                    return Ok(None);
+            let (seq, bytes) = (frame.seq(index), frame.frame.record(index));
+            if seq < self.frames.from {
+                continue;
+            }
+            let (segment, offset) = (frame.segment(), frame.offset);
+            return Some(match decode_record(seq, &bytes) {
+                Ok(record) => Ok(Located { record, bytes, segment, offset }),
+                Err(error) => {
+                    self.frames.failed = true;
+                    let error = frame.corrupt(index, &error);
+                    self.current = None;
+                    Err(error)
                 }
-                if seq < from {
-                    continue;
-                }
-                let record = decode_record(seq, &bytes).map_err(|error| {
-                    self.loaded.corrupt(*offset, seq, Corruption::Record(error.to_string()))
-                })?;
-                let segment = self.loaded.number;
-                return Ok(Some(Located { record, bytes, segment, offset: *offset }));
-            }
-            if self.offset >= self.loaded.scan.whole_end {
-                return match &self.loaded.scan.stopped {
-                    Some(reason) if self.loaded.scan.next_seq <= self.last_seq => {
-                        let seq = self.loaded.scan.next_seq;
-                        Err(self.loaded.corrupt(self.offset, seq, reason.clone()))
-                    }
-                    _ => Ok(None),
-                };
-            }
-            let salt = self.loaded.header.salt;
-            let frame = Frame::decode(&self.loaded.bytes, 0, self.offset, salt)
-                .map_err(|reason| self.loaded.corrupt(self.offset, self.last_seq, reason))?;
-            let offset = self.offset;
-            self.offset += frame.header.frame_len();
-            self.frame = Some((offset, frame, 0));
+            });
         }
     }
 }

@@ -196,7 +196,9 @@ thread_local! {
 }
 
 /// Reads what may contain values again, up to [`MAX_NESTING`] levels deep.
-fn nested<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+pub(crate) fn nested<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
     let depth = DEPTH.get();
     if depth >= MAX_NESTING {
         return Err(serde::de::Error::custom("values are nested too deeply"));
@@ -207,7 +209,7 @@ fn nested<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Res
     result
 }
 
-mod decimal_bytes {
+pub(crate) mod decimal_bytes {
     use rust_decimal::Decimal;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -215,7 +217,7 @@ mod decimal_bytes {
         value.serialize().serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Decimal, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Decimal, D::Error> {
         let bytes = <[u8; 16]>::deserialize(from)?;
         // The scale is byte 2 of the flags; `Decimal` itself does not refuse one above 28.
         if bytes[2] > 28 {

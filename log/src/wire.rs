@@ -4,6 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use crate::raw::RawRecord;
 use crate::record::{DecodeError, Record, decode_record};
 use crate::segment::header::LogId;
 use crate::seq::Seq;
@@ -153,6 +154,20 @@ impl WireBatch {
             })
             .collect()
     }
+
+    /// The records, their rows left as bytes.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub fn raw_records(&self) -> Result<Vec<RawRecord<'_>>, WireError> {
+        (self.first_seq.0..)
+            .zip(&self.records)
+            .map(|(seq, bytes)| {
+                RawRecord::read(Seq(seq), bytes)
+                    .map_err(|source| WireError::Record { seq: Seq(seq), source })
+            })
+            .collect()
+    }
 }
 
 /// A row as a snapshot carries it.
@@ -218,9 +233,78 @@ impl SnapshotItem {
     }
 }
 
+/// Builds the item of [`SnapshotItem::Rows`] from rows that are encoded already, without reading them.
+pub struct RowsItem {
+    table: String,
+    count: usize,
+    /// Room for all that stands before the rows, then the rows.
+    bytes: BytesMut,
+    /// Bytes of that room.
+    room: usize,
+}
+
+/// Bytes of the variant's number in front of [`SnapshotItem::Rows`].
+const VARIANT_BYTES: usize = 1;
+/// The number.
+const ROWS_VARIANT: u8 = 1;
+/// Most bytes that postcard makes of a length.
+const LENGTH_MOST: usize = 10;
+
+impl RowsItem {
+    /// An item for rows of `table`, with room for about `capacity` bytes of them.
+    #[must_use]
+    pub fn new(table: &str, capacity: usize) -> Self {
+        let room = PREFIX_BYTES + VARIANT_BYTES + LENGTH_MOST + table.len() + LENGTH_MOST;
+        let mut bytes = BytesMut::with_capacity(room + capacity);
+        bytes.resize(room, 0);
+        Self { table: table.to_owned(), count: 0, bytes, room }
+    }
+
+    /// Adds the next row in key order: what postcard makes of its [`SnapshotRow`].
+    pub fn push(&mut self, row: &[u8]) {
+        self.bytes.extend_from_slice(row);
+        self.count += 1;
+    }
+
+    /// Rows in it.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of its rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.room
+    }
+
+    /// Whether there is no row in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The item, byte for byte as [`SnapshotItem::encode`] makes it of the same rows.
+    #[must_use]
+    pub fn encode(mut self) -> Bytes {
+        let mut head = Vec::with_capacity(self.room);
+        head.extend_from_slice(&start_of(SNAPSHOT));
+        head.push(ROWS_VARIANT);
+        let head = postcard::to_extend(&self.table, head).expect("memory takes any bytes");
+        let head = postcard::to_extend(&self.count, head).expect("memory takes any bytes");
+        let begin = self.room - head.len();
+        self.bytes[begin..self.room].copy_from_slice(&head);
+        finish(self.bytes.split_off(begin))
+    }
+}
+
 /// Kind, layout, and room for the checksum.
+fn start_of(kind: u8) -> [u8; PREFIX_BYTES] {
+    [kind, WIRE_VERSION, 0, 0, 0, 0]
+}
+
 fn start(kind: u8, to: &mut BytesMut) {
-    to.put_slice(&[kind, WIRE_VERSION, 0, 0, 0, 0]);
+    to.put_slice(&start_of(kind));
 }
 
 fn finish(mut item: BytesMut) -> Bytes {

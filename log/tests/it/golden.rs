@@ -63,7 +63,7 @@ fn history() -> Vec<Transaction> {
     ]
 }
 
-fn every_value() -> Vec<Value> {
+pub(crate) fn every_value() -> Vec<Value> {
     let id = RecordId::new("person", "ada");
     vec![
         Value::None,

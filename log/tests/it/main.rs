@@ -11,5 +11,6 @@ mod golden;
 mod life;
 mod model;
 mod property;
+mod raw;
 mod refuse;
 mod text;
