@@ -1,21 +1,31 @@
-//! Records applied, a replica rebuilt from the log, and rows read, each next to redb alone storing and
-//! reading the same keys and values: in the same commits in the order in which they came for applying and
-//! rebuilding. Prints a line for each, then one line of JSON.
+//! Records applied, a replica rebuilt from the log, and rows read in pages, each next to redb alone: storing the
+//! same keys and values in the same commits in the order in which they came, loading the rows that are left
+//! sorted by key, and reading them. Applying begins with the log's bytes, pages end as the wire's. Then what
+//! opening reads after a kill, of few rows and of many, and how fast records are applied while SSPs bootstrap, next
+//! to as many threads that only keep the processors busy. Prints a line for each, then one line of JSON.
 //!
 //! `cargo bench -p revenant-replica --bench replica [-- DIR]`; the directory decides which disk is measured.
-//! How long opening takes after a kill is measured without a bound: it reads every page on purpose.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use revenant_log::{
-    Event, Key, Log, LogConfig, LogId, Op, Record, Seq, SourcePos, Transaction, Value, Witnesses,
-    encode_key, encode_value,
+use redb::backends::FileBackend;
+use redb::{
+    Database, Durability, ReadableDatabase as _, ReadableTable as _, StorageBackend,
+    TableDefinition,
 };
-use revenant_replica::{Replica, ReplicaConfig, rebuild};
+use revenant_log::{
+    Event, Key, Log, LogConfig, LogId, Op, RawRecord, Record, Seq, SourcePos, Transaction, Value,
+    Witnesses, encode_key, encode_record, encode_value,
+};
+use revenant_replica::{RebuildConfig, Replica, ReplicaConfig, Scan, rebuild};
 use serde_json::{Value as Json, json};
 
 /// Records in all; a third of them create a row, the rest change one.
@@ -34,6 +44,15 @@ const STEADY: f64 = 1.5;
 const APPLY_LEAST: f64 = 0.7;
 const REBUILD_LEAST: f64 = 0.7;
 const PAGES_LEAST: f64 = 0.5;
+/// What opening reads of eight times as many rows, as a multiple.
+const OPEN_MOST: f64 = 1.5;
+/// SSPs that bootstrap at once, and the rows of each bootstrap.
+const SSPS: usize = 8;
+const SSP_ROWS: u64 = 1_000_000;
+/// Applying meanwhile, as a part of what is applied beside as many threads that do nothing.
+const LOADED_LEAST: f64 = 0.8;
+/// Resident memory that bootstraps add, above redb's cache.
+const MEMORY_MOST: u64 = 256 << 20;
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const LOG: LogId = LogId([1; 16]);
@@ -43,11 +62,11 @@ type Failure = Box<dyn std::error::Error>;
 /// Seconds that one round took.
 struct Round {
     bare_write: f64,
+    bare_load: f64,
     bare_read: f64,
     apply: f64,
     pages: f64,
     rebuild: f64,
-    open: f64,
 }
 
 fn main() -> Result<(), Failure> {
@@ -66,6 +85,7 @@ fn run(dir: &Path) -> Result<Json, Failure> {
     let records = records();
     let pairs: Vec<_> = records.iter().map(stored).collect();
     let log_dir = write_log(dir, &records)?;
+    let records: Vec<_> = records.iter().map(encoded).collect();
     let mut rounds = Vec::new();
     for number in 0..ROUNDS {
         let dir = dir.join(number.to_string());
@@ -82,12 +102,13 @@ fn run(dir: &Path) -> Result<Json, Failure> {
     let lowest = floor.clone().fold(f64::INFINITY, f64::min);
     let steady = floor.fold(0.0, f64::max) / lowest <= STEADY;
     let (bare_write, bare_read) = (median(|one| one.bare_write), median(|one| one.bare_read));
+    let bare_load = median(|one| one.bare_load);
     let apply = lane("apply", median(|one| one.apply), bare_write, APPLY_LEAST);
-    let rebuild = lane("rebuild", median(|one| one.rebuild), bare_write, REBUILD_LEAST);
+    let rebuild = lane("rebuild", median(|one| one.rebuild), bare_load, REBUILD_LEAST);
     let pages = lane("pages", median(|one| one.pages), bare_read, PAGES_LEAST);
-    let open = median(|one| one.open);
-    println!("open      {:8.1} ms after a kill, every page read", open * 1e3);
-    let lanes = [&apply, &rebuild, &pages];
+    let open = opening(dir, &records)?;
+    let bootstraps = bootstraps(dir)?;
+    let lanes = [&apply, &rebuild, &pages, &open, &bootstraps];
     Ok(json!({
         "show": "bench-replica",
         "pass": steady && lanes.iter().all(|lane| lane["pass"] == true),
@@ -97,7 +118,8 @@ fn run(dir: &Path) -> Result<Json, Failure> {
         "apply": apply,
         "rebuild": rebuild,
         "pages": pages,
-        "open_after_kill_ms": open * 1e3,
+        "open_after_kill": open,
+        "bootstraps": bootstraps,
     }))
 }
 
@@ -116,22 +138,19 @@ fn lane(name: &str, seconds: f64, bare: f64, least: f64) -> Json {
 
 fn round(
     dir: &Path,
-    records: &[Record],
+    records: &[(Seq, Vec<u8>)],
     pairs: &[(Vec<u8>, Vec<u8>)],
     log_dir: &Path,
 ) -> Result<Round, Failure> {
     let (bare_write, bare_read) = bare(&dir.join("bare"), pairs)?;
+    let bare_load = load(&dir.join("loaded"), pairs)?;
     let path = dir.join("replica");
     let (apply, pages) = replica(&path, records)?;
     let started = Instant::now();
-    let report = rebuild(log_dir, &dir.join("rebuilt"), None, |_| {})?;
+    let report = rebuild(log_dir, &dir.join("rebuilt"), &RebuildConfig::default(), |_| {})?;
     let rebuild = started.elapsed().as_secs_f64();
     assert_eq!(report.seq, RECORDS, "the rebuild has every record");
-    let started = Instant::now();
-    let (opened, _) = Replica::open(path.with_extension("killed"), LOG, &ReplicaConfig::default())?;
-    let open = started.elapsed().as_secs_f64();
-    assert_eq!(opened.applied_seq(), Seq(RECORDS), "the checkpoint survives");
-    Ok(Round { bare_write, bare_read, apply, pages, rebuild, open })
+    Ok(Round { bare_write, bare_load, bare_read, apply, pages, rebuild })
 }
 
 /// A log of all records, to rebuild from.
@@ -185,6 +204,13 @@ fn records() -> Vec<Record> {
         .collect()
 }
 
+/// A record as the log holds it.
+fn encoded(record: &Record) -> (Seq, Vec<u8>) {
+    let mut bytes = Vec::new();
+    encode_record(record, &mut bytes);
+    (record.seq, bytes)
+}
+
 /// Key and value as long and as compressible as the replica stores them.
 fn stored(record: &Record) -> (Vec<u8>, Vec<u8>) {
     let event = &record.event;
@@ -224,27 +250,235 @@ fn bare(path: &Path, pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<(f64, f64), Failure
     Ok((write, started.elapsed().as_secs_f64()))
 }
 
-/// Seconds that applying and reading in pages took. Leaves what a kill after a checkpoint leaves beside it.
-fn replica(path: &Path, records: &[Record]) -> Result<(f64, f64), Failure> {
+/// Seconds that loading took: of each key the last value, sorted, durable.
+fn load(path: &Path, pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<f64, Failure> {
+    let sorted: BTreeMap<_, _> = pairs.iter().map(|(key, value)| (key, value)).collect();
+    let started = Instant::now();
+    let cache_bytes = ReplicaConfig::default().cache_bytes;
+    let database = Database::builder().set_cache_size(cache_bytes).create(path)?;
+    let transaction = database.begin_write()?;
+    let mut rows = transaction.open_table(ROWS)?;
+    for (key, value) in sorted {
+        rows.insert(key.as_slice(), value.as_slice())?;
+    }
+    drop(rows);
+    transaction.commit()?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Seconds that applying and reading in pages took.
+fn replica(path: &Path, records: &[(Seq, Vec<u8>)]) -> Result<(f64, f64), Failure> {
     let (replica, _) = Replica::open(path, LOG, &ReplicaConfig::default())?;
     let started = Instant::now();
     for commit in records.chunks(COMMIT_RECORDS) {
-        replica.apply(commit)?;
+        apply(&replica, commit)?;
     }
-    let apply = started.elapsed().as_secs_f64();
+    let applied = started.elapsed().as_secs_f64();
     let started = Instant::now();
     let snapshot = replica.snapshot()?;
-    let mut after = None;
-    let mut rows = 0;
-    loop {
-        let page = snapshot.page("file", after.as_ref(), 5_000, 4 << 20)?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.key.clone());
-        rows += page.len() as u64;
+    let mut scan = Scan::new("file");
+    let mut bytes = 0;
+    while let Some(item) = snapshot.next_page(&mut scan, 10_000, 1 << 20)? {
+        bytes += item.encode().len();
     }
     let pages = started.elapsed().as_secs_f64();
-    assert_eq!(rows, snapshot.tables()?[0].rows, "pages give every row once");
-    replica.save()?;
-    std::fs::copy(path, path.with_extension("killed"))?;
-    Ok((apply, pages))
+    assert!(bytes > 0, "nothing was read");
+    assert_eq!(scan.rows(), snapshot.tables()?[0].rows, "pages give every row once");
+    Ok((applied, pages))
 }
+
+/// A file that counts what is read from it.
+#[derive(Debug)]
+struct Counted(FileBackend, Arc<AtomicU64>);
+
+impl StorageBackend for Counted {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.1.fetch_add(out.len() as u64, Ordering::Relaxed);
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+/// What opening reads of a replica that was killed after a checkpoint, with an eighth of the records and with
+/// all.
+fn opening(dir: &Path, records: &[(Seq, Vec<u8>)]) -> Result<Json, Failure> {
+    let mut found = Vec::new();
+    for count in [records.len() / 8, records.len()] {
+        let path = dir.join(format!("open-{count}"));
+        let (replica, _) = Replica::open(&path, LOG, &ReplicaConfig::default())?;
+        for commit in records[..count].chunks(COMMIT_RECORDS) {
+            apply(&replica, commit)?;
+        }
+        replica.save()?;
+        let killed = path.with_extension("killed");
+        std::fs::copy(&path, &killed)?;
+        let file = File::options().read(true).write(true).open(&killed)?;
+        let bytes = file.metadata()?.len();
+        let read = Arc::new(AtomicU64::new(0));
+        let counted = Counted(FileBackend::new(file)?, Arc::clone(&read));
+        let started = Instant::now();
+        let opened = Replica::open_on(counted, LOG, &ReplicaConfig::default())?;
+        let ms = started.elapsed().as_secs_f64() * 1e3;
+        assert_eq!(opened.applied_seq(), Seq(count as u64), "the checkpoint survives");
+        found.push((read.load(Ordering::Relaxed), bytes, ms));
+    }
+    let ((few, _, few_ms), (many, bytes, many_ms)) = (found[0], found[1]);
+    let ratio = many as f64 / few as f64;
+    println!(
+        "open      {many:8} B read of {bytes}, {many_ms:.1} ms; of an eighth of the rows {few} B, {few_ms:.1} ms: \
+         ratio {ratio:.2}, at most {OPEN_MOST:.2} is due"
+    );
+    Ok(json!({ "read_bytes": many, "file_bytes": bytes, "ms": many_ms, "eighth_read_bytes": few,
+        "eighth_ms": few_ms, "ratio": ratio, "most": OPEN_MOST, "pass": ratio <= OPEN_MOST }))
+}
+
+fn apply(replica: &Replica, records: &[(Seq, Vec<u8>)]) -> Result<(), Failure> {
+    let raw = records.iter().map(|(seq, bytes)| RawRecord::read(*seq, bytes));
+    replica.apply(&raw.collect::<Result<Vec<_>, _>>()?)?;
+    Ok(())
+}
+
+/// Records applied per second while nobody else works, while threads are busy with nothing, and while SSPs read
+/// all rows.
+fn bootstraps(dir: &Path) -> Result<Json, Failure> {
+    let (replica, _) = Replica::open(dir.join("many"), LOG, &ReplicaConfig::default())?;
+    let mut writer = Writer { replica: &replica, next: 1, random: StdRng::seed_from_u64(2) };
+    while writer.next <= SSP_ROWS {
+        writer.write(20_000, |_, next| next)?;
+    }
+    replica.save()?;
+    // Pages of the file are in redb's cache as far as they fit, and its buffers have their size.
+    read_all(&replica)?;
+    let alone = writer.rate(&[], |_| Ok(()))?;
+    let before = resident_bytes()?;
+    let highest = AtomicU64::new(before);
+    let loaded = writer.rate(&[(); SSPS], |_| {
+        let read = read_all(&replica);
+        highest.fetch_max(resident_bytes()?, Ordering::Relaxed);
+        read
+    })?;
+    let grown = highest.into_inner().saturating_sub(before);
+    let busy_for = loaded.1;
+    let busy = writer.rate(&[(); SSPS], |_| {
+        let started = Instant::now();
+        let mut sum = 0u64;
+        while started.elapsed() < busy_for {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        Ok(())
+    })?;
+    let ratio = loaded.0 / busy.0;
+    let rows_per_s = SSPS as f64 * SSP_ROWS as f64 / loaded.1.as_secs_f64();
+    println!(
+        "bootstrap {SSPS} SSPs at once, {rows_per_s:.0} rows/s in all; {:.0} records/s applied meanwhile, {:.0} beside \
+         busy threads, {:.0} alone: ratio {ratio:.2}, at least {LOADED_LEAST:.2} is due; {} MiB more memory, at most {} is due",
+        loaded.0,
+        busy.0,
+        alone.0,
+        grown >> 20,
+        MEMORY_MOST >> 20
+    );
+    Ok(json!({ "ssps": SSPS, "rows_each": SSP_ROWS, "rows_per_s": rows_per_s,
+        "applied_per_s": loaded.0, "beside_busy_threads_per_s": busy.0, "alone_per_s": alone.0,
+        "ratio": ratio, "least": LOADED_LEAST, "memory_bytes": grown, "memory_most_bytes": MEMORY_MOST,
+        "pass": ratio >= LOADED_LEAST && grown <= MEMORY_MOST }))
+}
+
+/// Reads all rows as an SSP is sent them.
+fn read_all(replica: &Replica) -> Result<(), Failure> {
+    let snapshot = replica.snapshot()?;
+    let mut scan = Scan::new("file");
+    while let Some(item) = snapshot.next_page(&mut scan, 10_000, 1 << 20)? {
+        std::hint::black_box(item.encode());
+    }
+    assert_eq!(scan.rows(), SSP_ROWS, "every row once");
+    Ok(())
+}
+
+fn resident_bytes() -> Result<u64, Failure> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = statm.split(' ').nth(1).ok_or("no resident pages")?.parse()?;
+    Ok(pages * 4096)
+}
+
+/// Writes rows of one table.
+struct Writer<'a> {
+    replica: &'a Replica,
+    next: u64,
+    random: StdRng,
+}
+
+impl Writer<'_> {
+    /// Applies `count` records in one commit, each of the row that `pick` says.
+    fn write(&mut self, count: u64, pick: impl Fn(&mut StdRng, u64) -> u64) -> Result<(), Failure> {
+        let mut records = Vec::new();
+        for seq in self.next..self.next + count {
+            let row = pick(&mut self.random, seq);
+            let body = [("text".to_owned(), Value::String("y".repeat(100)))];
+            let event = Event {
+                op: Op::Update,
+                table: "file".into(),
+                key: Key::String(format!("{row:016x}")),
+                version: Some(seq),
+                body: Some(Value::Object(body.into())),
+                before: None,
+                source: SourcePos { versionstamp: seq, ordinal: 0 },
+                stale: false,
+            };
+            let record =
+                Record { seq: Seq(seq), time_us: 0, ends_transaction: true, feed_high: seq, event };
+            records.push(encoded(&record));
+        }
+        self.next += count;
+        apply(self.replica, &records)
+    }
+
+    /// Records applied per second while threads do `work`, or for [`ALONE`] without any; and how long that took.
+    fn rate(
+        &mut self,
+        threads: &[()],
+        work: impl Fn(()) -> Result<(), Failure> + Sync,
+    ) -> Result<(f64, Duration), Failure> {
+        let (started, first) = (Instant::now(), self.next);
+        std::thread::scope(|scope| {
+            let work = &work;
+            let threads: Vec<_> = threads
+                .iter()
+                .map(|()| scope.spawn(move || work(()).map_err(|error| error.to_string())))
+                .collect();
+            loop {
+                self.write(2_000, |random, _| random.random_range(1..=SSP_ROWS))?;
+                let done = match threads.is_empty() {
+                    true => started.elapsed() >= ALONE,
+                    false => threads.iter().all(|thread| thread.is_finished()),
+                };
+                if done {
+                    break;
+                }
+            }
+            for thread in threads {
+                thread.join().map_err(|_| "a thread failed")??;
+            }
+            let took = started.elapsed();
+            Ok(((self.next - first) as f64 / took.as_secs_f64(), took))
+        })
+    }
+}
+
+/// How long applying alone is measured.
+const ALONE: Duration = Duration::from_secs(2);

@@ -51,6 +51,14 @@ pub enum Error {
         /// The highest seq in the log.
         last: Seq,
     },
+    /// A checkpoint to start from has more than what is asked for.
+    #[error("the checkpoint is at seq {checkpoint}, beyond {asked}: start from an older one")]
+    Beyond {
+        /// The checkpoint's.
+        checkpoint: Seq,
+        /// The seq asked for.
+        asked: Seq,
+    },
     /// The log failed.
     #[error("read the log")]
     Log(#[from] revenant_log::Error),
@@ -74,7 +82,7 @@ impl Error {
         match self {
             Self::Database { .. } | Self::Damaged(_) | Self::Io { .. } => ErrorKind::Reopen,
             Self::Locked(_) => ErrorKind::Retry,
-            Self::Gap { .. } => ErrorKind::FixInput,
+            Self::Gap { .. } | Self::Beyond { .. } => ErrorKind::FixInput,
             Self::Trimmed { .. } | Self::Ahead { .. } => ErrorKind::Restore,
             Self::Log(error) => error.kind(),
         }

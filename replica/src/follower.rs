@@ -9,10 +9,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{Scope, ScopedJoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use revenant_log::{EventLog, Record, Seq, WireBatch};
+use bytes::Bytes;
+use revenant_log::{EventLog, RawRecord, Seq, WireBatch};
 
 use crate::error::Error;
 use crate::replica::Replica;
+use crate::snapshot::Snapshot;
 
 /// Bytes of records read and applied at once.
 const BATCH_BYTES: usize = 8 << 20;
@@ -35,8 +37,8 @@ impl Default for Pace {
     }
 }
 
-/// Applies what `log` has until `stop` is set; checkpoints once more before it returns. `applied` is
-/// told every seq that is reached. Who sets `stop` is heard within a tenth of a second.
+/// Applies what `log` has until `stop` is set, and is durable on return. `applied` is told every seq that is
+/// reached. Who sets `stop` is heard within a tenth of a second.
 ///
 /// Checkpoints are verified on a second thread, one at a time, while the first goes on applying.
 ///
@@ -55,27 +57,44 @@ pub fn follow(
         return Err(Error::Ahead { applied: replica.applied_seq(), last });
     }
     std::thread::scope(|scope| {
-        let mut keeper = Keeper::new(scope, replica, pace);
-        let mut pending: Vec<Record> = Vec::new();
+        let mut keeper = Keeper::new(scope, replica, stop, pace)?;
+        // The start of a transaction whose end is still to come.
+        let mut open: Vec<Bytes> = Vec::new();
         loop {
-            let next = pending.last().map_or(replica.applied_seq(), |last| last.seq).next();
+            let next = Seq(replica.applied_seq().next().0 + open.len() as u64);
             let batch = read(replica, log, next)?;
-            keeper.unsaved_bytes += batch.records.iter().map(bytes::Bytes::len).sum::<usize>();
-            let records = batch.decode_records();
-            pending.extend(records.map_err(|error| Error::Damaged(error.to_string()))?);
-            if let Some(last) = pending.iter().rposition(|record| record.ends_transaction) {
-                applied(replica.apply(&pending[..=last])?);
-                pending.drain(..=last);
+            let idle = batch.is_empty();
+            keeper.unsaved_bytes += batch.records.iter().map(Bytes::len).sum::<usize>();
+            let records = raw(next, &batch.records)?;
+            match records.iter().rposition(|record| record.ends_transaction) {
+                Some(last) => {
+                    let mut whole = raw(Seq(next.0 - open.len() as u64), &open)?;
+                    whole.extend(records.into_iter().take(last + 1));
+                    applied(replica.apply(&whole)?);
+                    open = batch.records[last + 1..].to_vec();
+                }
+                None => open.extend(batch.records),
             }
             if stop.load(Ordering::Acquire) {
                 return keeper.finish();
             }
             keeper.keep()?;
-            if batch.is_empty() {
+            if idle {
                 wait_past(log, next.prev());
             }
         }
     })
+}
+
+/// The records in `bytes`, which start at `next`.
+fn raw(next: Seq, bytes: &[Bytes]) -> Result<Vec<RawRecord<'_>>, Error> {
+    let records = (next.0..).zip(bytes).map(|(seq, bytes)| RawRecord::read(Seq(seq), bytes));
+    records
+        .zip(next.0..)
+        .map(|(record, seq)| {
+            record.map_err(|error| Error::Damaged(format!("record {seq} of the log: {error}")))
+        })
+        .collect()
 }
 
 fn read(replica: &Replica, log: &Arc<dyn EventLog>, next: Seq) -> Result<WireBatch, Error> {
@@ -91,19 +110,41 @@ fn read(replica: &Replica, log: &Arc<dyn EventLog>, next: Seq) -> Result<WireBat
 struct Keeper<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     replica: &'env Replica,
+    stop: &'env AtomicBool,
     pace: Pace,
     saved_at: Instant,
+    saved_seq: Seq,
     unsaved_bytes: usize,
     /// Since when, and who.
-    verifying: Option<(Instant, ScopedJoinHandle<'scope, Result<Seq, Error>>)>,
+    verifying: Option<(Instant, ScopedJoinHandle<'scope, Result<bool, Error>>)>,
     rest_until: Instant,
 }
 
 impl<'scope, 'env> Keeper<'scope, 'env> {
-    fn new(scope: &'scope Scope<'scope, 'env>, replica: &'env Replica, pace: Pace) -> Self {
+    /// Begins with what is there, unless it is proven.
+    fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        replica: &'env Replica,
+        stop: &'env AtomicBool,
+        pace: Pace,
+    ) -> Result<Self, Error> {
         let now = Instant::now();
-        let (saved_at, rest_until) = (now, now);
-        Self { scope, replica, pace, saved_at, unsaved_bytes: 0, verifying: None, rest_until }
+        let saved_seq = replica.applied_seq();
+        let mut keeper = Self {
+            scope,
+            replica,
+            stop,
+            pace,
+            saved_at: now,
+            saved_seq,
+            unsaved_bytes: 0,
+            verifying: None,
+            rest_until: now,
+        };
+        if !replica.proven() {
+            keeper.verify(replica.save()?);
+        }
+        Ok(keeper)
     }
 
     /// Saves if that is due, and lets it be verified unless that was done just now.
@@ -116,14 +157,23 @@ impl<'scope, 'env> Keeper<'scope, 'env> {
         if !due || self.replica.checkpoint_seq() == self.replica.applied_seq() {
             return Ok(());
         }
-        let saved = self.replica.save()?;
-        let now = Instant::now();
-        (self.saved_at, self.unsaved_bytes) = (now, 0);
-        if self.verifying.is_none() && self.rest_until <= now {
-            let replica = self.replica;
-            self.verifying = Some((now, self.scope.spawn(move || replica.confirm(&saved))));
+        let saved = self.save()?;
+        if self.verifying.is_none() && self.rest_until <= self.saved_at {
+            self.verify(saved);
         }
         Ok(())
+    }
+
+    fn save(&mut self) -> Result<Snapshot, Error> {
+        let saved = self.replica.save()?;
+        (self.saved_at, self.saved_seq, self.unsaved_bytes) = (Instant::now(), saved.seq(), 0);
+        Ok(saved)
+    }
+
+    fn verify(&mut self, saved: Snapshot) {
+        let (replica, stop) = (self.replica, self.stop);
+        let verifier = self.scope.spawn(move || replica.confirm_unless(&saved, stop));
+        self.verifying = Some((Instant::now(), verifier));
     }
 
     fn wait_verified(&mut self) -> Result<(), Error> {
@@ -133,11 +183,12 @@ impl<'scope, 'env> Keeper<'scope, 'env> {
         verified.map(drop)
     }
 
-    /// Checkpoints whatever is not yet.
+    /// Saves whatever is not yet. Verifying takes the longer the more rows there are, so it is left to the
+    /// next start.
     fn finish(mut self) -> Result<(), Error> {
         self.wait_verified()?;
-        if self.replica.checkpoint_seq() < self.replica.applied_seq() {
-            self.replica.checkpoint()?;
+        if self.saved_seq < self.replica.applied_seq() {
+            self.save()?;
         }
         Ok(())
     }

@@ -2,9 +2,14 @@
 //! ids, each row giving id, NUL, canonical JSON, NUL.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use revenant_log::{Key, Value};
 use serde_json::Value as Json;
+
+use crate::error::Error;
+use crate::rebuild::TableReport;
+use crate::snapshot::{Snapshot, TableStat};
 
 /// Collects a table's rows and hashes them.
 #[derive(Default)]
@@ -30,6 +35,59 @@ impl TableHash {
         }
         format!("b3:{}", hasher.finalize().to_hex())
     }
+}
+
+/// The hashes of tables as they were last computed. A table's signature says whether its rows have changed since, so
+/// that only tables that did are read again.
+#[derive(Default)]
+pub struct HashCache {
+    known: Mutex<BTreeMap<String, TableReport>>,
+    /// Held by who hashes, so that nobody does the same work beside.
+    turn: Mutex<()>,
+}
+
+impl HashCache {
+    /// The hashes of the tables of `snapshot` that are known, by table. Reads no row.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn known(&self, snapshot: &Snapshot) -> Result<BTreeMap<String, String>, Error> {
+        let tables = snapshot.tables()?.into_iter();
+        Ok(tables.filter_map(|table| Some((table.name.clone(), self.get(&table)?))).collect())
+    }
+
+    /// Every table of `snapshot`. Reads the rows of those whose hash is not known, which takes as long as that
+    /// takes.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Damaged`].
+    pub fn reports(&self, snapshot: &Snapshot) -> Result<Vec<TableReport>, Error> {
+        let _turn = lock(&self.turn);
+        let tables = snapshot.tables()?.into_iter();
+        tables
+            .map(|table| {
+                let hash = match self.get(&table) {
+                    Some(hash) => hash,
+                    None => snapshot.hash(&table.name)?,
+                };
+                let TableStat { name, rows, signature } = table;
+                let report = TableReport { name: name.clone(), rows, signature, hash };
+                lock(&self.known).insert(name, report.clone());
+                Ok(report)
+            })
+            .collect()
+    }
+
+    fn get(&self, table: &TableStat) -> Option<String> {
+        let known = lock(&self.known);
+        let known = known.get(&table.name)?;
+        let same = known.signature == table.signature && known.rows == table.rows;
+        same.then(|| known.hash.clone())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// JSON with keys sorted at every depth and scalars as `serde_json` prints them.

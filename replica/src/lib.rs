@@ -7,17 +7,20 @@
 //!
 //! Map: [`replica`] opens and applies, `apply` says what a record does, `tables` holds the bytes,
 //! [`snapshot`] reads, [`lease`] keeps snapshots for their readers, [`hash`] is upstream's table hash,
-//! [`follower`] keeps up with a log, [`mod@rebuild`] starts from nothing, [`mod@compare`] lists what differs,
-//! `overlay` looks at a file without changing it, [`proxy`] answers the statements that Sp00ky's own SSPs
+//! [`follower`] keeps up with a log, [`mod@rebuild`] starts from nothing, [`points`] judges
+//! that by a model, [`mod@compare`] lists what differs,
+//! `overlay` looks at a file without changing it, `doubt` remembers one that was not proven, [`proxy`] answers the statements that Sp00ky's own SSPs
 //! send.
 
 mod apply;
 pub mod compare;
+mod doubt;
 pub mod error;
 pub mod follower;
 pub mod hash;
 pub mod lease;
 mod overlay;
+pub mod points;
 pub mod proxy;
 pub mod rebuild;
 pub mod replica;
@@ -27,8 +30,12 @@ mod tables;
 pub use compare::{Comparison, Difference, DifferenceKind, compare};
 pub use error::Error;
 pub use follower::{Pace, follow};
+pub use hash::{HashCache, TableHash};
 pub use lease::{Lease, Leases};
-pub use rebuild::{RebuildReport, TableReport, rebuild, table_reports};
-pub use replica::{OpenReport, Replica, ReplicaConfig};
-pub use snapshot::{Snapshot, TableStat};
+pub use points::{PointsReport, check_points};
+pub use rebuild::{
+    Progress, RebuildConfig, RebuildReport, TableReport, rebuild, seq_at, table_reports,
+};
+pub use replica::{OpenReport, Proof, Replica, ReplicaConfig};
+pub use snapshot::{Scan, Snapshot, TableStat};
 pub use tables::Row;

@@ -34,13 +34,8 @@ impl Overlay {
     /// # Errors
     /// [`Error::Locked`] while a process has the file open for writing; [`Error::Io`].
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        file.try_lock_shared().map_err(|error| match error {
-            TryLockError::WouldBlock => Error::Locked(path.to_owned()),
-            TryLockError::Error(source) => io(source),
-        })?;
-        let len = file.metadata().map_err(io)?.len();
+        let file = lock_shared(path)?;
+        let len = file.metadata().map_err(unread(path))?.len();
         Ok(Self { file, written: Mutex::new(Written { len, blocks: HashMap::new() }) })
     }
 
@@ -64,6 +59,24 @@ impl Overlay {
         }
         Ok(())
     }
+}
+
+/// The file `path`, which nobody opens for writing while it is held.
+///
+/// # Errors
+/// As [`Overlay::open`].
+pub(crate) fn lock_shared(path: &Path) -> Result<File, Error> {
+    let file = File::open(path).map_err(unread(path))?;
+    file.try_lock_shared().map_err(|error| match error {
+        TryLockError::WouldBlock => Error::Locked(path.to_owned()),
+        TryLockError::Error(source) => unread(path)(source),
+    })?;
+    Ok(file)
+}
+
+fn unread(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action: "read", path, source }
 }
 
 /// The blocks that `len` bytes from `offset` on touch: number, start inside the block, and the range of

@@ -1,20 +1,41 @@
-//! A replica from the log alone, into a new file that gets its name at the end.
+//! A replica from the log, or from a checkpoint and the log, into a new file that gets its name at the end. What
+//! an interruption leaves is gone on with.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
-use revenant_log::{ReadOnlyLog, Record, Seq};
+use revenant_log::{DecodeError, LocatedFrame, RawRecord, ReadOnlyLog, Seq};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::replica::{Replica, ReplicaConfig};
-use crate::snapshot::Snapshot;
+use crate::overlay::lock_shared;
+use crate::replica::{Proof, Replica, ReplicaConfig};
+use crate::snapshot::{Snapshot, TableStat};
 
-/// Records applied in one commit.
-const BATCH_RECORDS: usize = 20_000;
-/// Batches decoded and not applied yet: with the two in hand some 20 MB of small records.
-const BATCHES_AHEAD: usize = 1;
+/// Bytes of frames applied in one commit. Of each row the last record counts, and rows are stored in key
+/// order, which is several times as fast as in the log's. While a batch is stored the next is read.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// What to rebuild.
+#[derive(Clone, Debug, Default)]
+pub struct RebuildConfig {
+    /// Up to this seq. Default: to the log's end.
+    pub to: Option<Seq>,
+    /// The replica file to start from, which no process may have open, instead of nothing.
+    pub from: Option<PathBuf>,
+}
+
+/// How far a rebuild is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Rows are as of this seq, and durable.
+    pub seq: Seq,
+    /// They will be as of this one.
+    pub to: Seq,
+}
 
 /// What a rebuild made.
 #[derive(Clone, Debug, Serialize)]
@@ -23,10 +44,14 @@ pub struct RebuildReport {
     pub log_id: String,
     /// Rows are as of this seq: the last whole transaction up to the one asked for.
     pub seq: u64,
+    /// When the source committed it, microseconds since 1970.
+    pub time_us: i64,
+    /// The seq that was begun after: 0, the checkpoint's, or where an interrupted rebuild was.
+    pub after_seq: u64,
     /// Records applied.
     pub records: u64,
-    /// Every table.
-    pub tables: Vec<TableReport>,
+    /// Every table that ever had a row.
+    pub tables: Vec<TableStat>,
     /// How long it took, microseconds.
     pub micros: u64,
 }
@@ -58,110 +83,210 @@ pub fn table_reports(snapshot: &Snapshot) -> Result<Vec<TableReport>, Error> {
         .collect()
 }
 
-/// Builds the replica of the log in `log_dir` up to `to`, or to its end, as the file `out`, which must not
-/// exist. Durable and verified on return.
+/// The last seq of the log in `log_dir` before its first transaction that was committed after `time_us`,
+/// microseconds since 1970.
 ///
 /// # Errors
-/// [`Error::Trimmed`] if the log does not start at its first seq; [`Error::Log`] for damage in it;
-/// [`Error::Io`] if `out` exists or cannot be written. Then there is no file.
+/// [`Error::Log`].
+pub fn seq_at(log_dir: &Path, time_us: i64) -> Result<Seq, Error> {
+    let log = ReadOnlyLog::open(log_dir)?;
+    for frame in log.frames(log.first_seq()) {
+        let frame = frame?;
+        for record in records_of(&frame) {
+            let record = record?;
+            if record.time_us > time_us {
+                return Ok(record.seq.prev());
+            }
+        }
+    }
+    Ok(log.last_seq())
+}
+
+/// Builds the replica of the log in `log_dir` as the file `out`, which must not exist. Durable and verified on
+/// return.
+///
+/// Until then it is a file beside `out`, named like it with `.unfinished` behind. If there is one that was begun
+/// for the same log and is not beyond what is asked for, it is gone on with.
+///
+/// # Errors
+/// [`Error::Trimmed`] if the log does not start where the checkpoint ends, or at its first seq without one;
+/// [`Error::Beyond`] if the checkpoint is beyond what is asked for; [`Error::Log`] for damage in the log;
+/// [`Error::Locked`] if another rebuild is at it; [`Error::Io`] if `out` exists or cannot be written. Then
+/// there is no file `out`.
 pub fn rebuild(
     log_dir: &Path,
     out: &Path,
-    to: Option<Seq>,
-    progress: impl FnMut(Seq),
+    config: &RebuildConfig,
+    mut progress: impl FnMut(Progress),
 ) -> Result<RebuildReport, Error> {
     let started = Instant::now();
-    let io = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { action, path, source }
-    };
     if out.exists() {
         return Err(io("create", out)(std::io::ErrorKind::AlreadyExists.into()));
     }
     let log = ReadOnlyLog::open(log_dir)?;
-    if log.first_seq() > Seq::FIRST {
-        return Err(Error::Trimmed { applied: Seq::ZERO, first: log.first_seq() });
+    let to = config.to.unwrap_or(Seq(u64::MAX)).min(log.last_seq());
+    let unfinished = unfinished(out);
+    let replica = begin(&unfinished, &log, to, config.from.as_deref())?;
+    let after_seq = replica.applied_seq();
+    if log.first_seq() > after_seq.next() {
+        return Err(Error::Trimmed { applied: after_seq, first: log.first_seq() });
     }
-    let unfinished = out.with_extension("unfinished");
-    if unfinished.exists() {
-        std::fs::remove_file(&unfinished).map_err(io("remove", &unfinished))?;
-    }
-    let (replica, _) = Replica::open(&unfinished, log.id(), &ReplicaConfig::default())?;
-    let to = to.unwrap_or(log.last_seq());
-    let records = apply_all(&replica, &log, to, progress)?;
+    apply_all(&replica, &log, to, |seq| progress(Progress { seq, to }))?;
     let snapshot = replica.save()?;
-    // Verifying and hashing both read every row.
-    let tables = std::thread::scope(|scope| {
-        let verifier = scope.spawn(|| replica.confirm(&snapshot));
-        let tables = table_reports(&snapshot);
-        verifier.join().map_err(|_| Error::Damaged("verifying it failed".into()))??;
-        tables
-    })?;
-    let seq = snapshot.seq();
+    replica.confirm(&snapshot)?;
+    let (seq, time_us, tables) = (snapshot.seq(), snapshot.time_us(), snapshot.tables()?);
     drop((snapshot, replica));
     std::fs::rename(&unfinished, out).map_err(io("rename", &unfinished))?;
     let folder = out.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(io("sync", folder))?;
     Ok(RebuildReport {
         log_id: log.id().to_string(),
         seq: seq.0,
-        records,
+        time_us,
+        after_seq: after_seq.0,
+        records: seq.0 - after_seq.0,
         tables,
         micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
     })
 }
 
-/// Applies the log's whole transactions up to `to`; returns how many records that took. A second thread
-/// reads and decodes ahead.
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+fn unfinished(out: &Path) -> PathBuf {
+    let mut name = OsString::from(out);
+    name.push(".unfinished");
+    name.into()
+}
+
+/// What an interrupted rebuild left, if it can be gone on with; else the checkpoint `from`, or nothing.
+fn begin(path: &Path, log: &ReadOnlyLog, to: Seq, from: Option<&Path>) -> Result<Replica, Error> {
+    let config = ReplicaConfig { proof: Proof::AtOpen, ..ReplicaConfig::default() };
+    if path.exists() {
+        let (replica, report) = Replica::open(path, log.id(), &config)?;
+        let Some((aside, _)) = report.moved_aside else {
+            let at_least = match from {
+                Some(from) => Snapshot::open(from)?.seq(),
+                None => Seq::ZERO,
+            };
+            if (at_least..=to).contains(&replica.applied_seq()) {
+                return Ok(replica);
+            }
+            drop(replica);
+            std::fs::remove_file(path).map_err(io("remove", path))?;
+            return begin(path, log, to, from);
+        };
+        std::fs::remove_file(&aside).map_err(io("remove", &aside))?;
+        drop(replica);
+        std::fs::remove_file(path).map_err(io("remove", path))?;
+    }
+    let Some(from) = from else { return Ok(Replica::open(path, log.id(), &config)?.0) };
+    let held = lock_shared(from)?;
+    std::fs::copy(from, path).map_err(io("copy", from))?;
+    drop(held);
+    let (replica, report) = Replica::open(path, log.id(), &config)?;
+    let refused = match report.moved_aside {
+        Some((aside, reason)) => {
+            std::fs::remove_file(&aside).map_err(io("remove", &aside))?;
+            Error::Damaged(format!("{} cannot be started from: {reason}", from.display()))
+        }
+        None if replica.applied_seq() > to => {
+            Error::Beyond { checkpoint: replica.applied_seq(), asked: to }
+        }
+        None => return Ok(replica),
+    };
+    drop(replica);
+    std::fs::remove_file(path).map_err(io("remove", path))?;
+    Err(refused)
+}
+
+/// Applies the log's whole transactions up to `to`. A second thread reads ahead.
 fn apply_all(
     replica: &Replica,
     log: &ReadOnlyLog,
     to: Seq,
     mut progress: impl FnMut(Seq),
-) -> Result<u64, Error> {
-    let (batches, decoded) = sync_channel(BATCHES_AHEAD);
+) -> Result<(), Error> {
+    // Nothing in between: one batch in hand, one in the making.
+    let (batches, made) = sync_channel(0);
+    let from = replica.applied_seq().next();
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read_batches(log, to, &batches));
-        let mut records = 0;
+        let reader = scope.spawn(move || read_batches(log, from, to, &batches));
         // Ends when the reader has dropped its side; an error here ends the reader.
-        for batch in decoded {
-            progress(replica.apply(&batch)?);
-            records += batch.len() as u64;
+        for frames in made {
+            if replica.applied_seq() >= from {
+                // An interruption costs a batch.
+                progress(replica.save()?.seq());
+            }
+            let records = decode(&frames)?;
+            let whole = records
+                .iter()
+                .rposition(|record| record.ends_transaction && record.seq <= to)
+                .map_or(0, |last| last + 1);
+            replica.apply(&records[..whole])?;
         }
         reader.join().map_err(|_| Error::Damaged("reading the log failed".into()))??;
+        Ok(())
+    })
+}
+
+/// Gives the frames with records from `from` up to `to` in batches that end with a transaction.
+fn read_batches(
+    log: &ReadOnlyLog,
+    from: Seq,
+    to: Seq,
+    batches: &SyncSender<Vec<LocatedFrame>>,
+) -> Result<(), revenant_log::Error> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for frame in log.frames(from) {
+        let frame = frame?;
+        if frame.seq(0) > to {
+            break;
+        }
+        bytes += frame.frame.payload.len();
+        let ends = frame.frame.header.ends_transaction();
+        batch.push(frame);
+        if ends && bytes >= BATCH_BYTES {
+            if batches.send(std::mem::take(&mut batch)).is_err() {
+                return Ok(());
+            }
+            bytes = 0;
+        }
+    }
+    // Nobody receives it if applying failed.
+    drop(batches.send(batch));
+    Ok(())
+}
+
+/// The records of `frames`, by as many threads as there are processors.
+fn decode(frames: &[LocatedFrame]) -> Result<Vec<RawRecord<'_>>, Error> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = frames.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = frames
+            .chunks(share)
+            .map(|frames| {
+                scope.spawn(|| frames.iter().flat_map(records_of).collect::<Result<Vec<_>, _>>())
+            })
+            .collect();
+        let mut records = Vec::new();
+        for share in shares {
+            let share = share.join().map_err(|_| Error::Damaged("decoding failed".into()))??;
+            records.extend(share);
+        }
         Ok(records)
     })
 }
 
-/// Gives the records up to `to` in batches that end with a transaction.
-fn read_batches(
-    log: &ReadOnlyLog,
-    to: Seq,
-    batches: &SyncSender<Vec<Record>>,
-) -> Result<(), revenant_log::Error> {
-    let (mut batch, mut whole) = (Vec::with_capacity(BATCH_RECORDS), 0);
-    for located in log.records(Seq::FIRST) {
-        let record = located?.record;
-        if record.seq > to {
-            break;
-        }
-        let ends = record.ends_transaction;
-        batch.push(record);
-        if ends {
-            whole = batch.len();
-        }
-        if whole >= BATCH_RECORDS {
-            let rest = batch.split_off(whole);
-            if batches.send(std::mem::replace(&mut batch, rest)).is_err() {
-                return Ok(());
-            }
-            whole = 0;
-        }
-    }
-    batch.truncate(whole);
-    // Nobody receives it if applying failed.
-    drop(batches.send(batch));
-    Ok(())
+fn records_of(
+    frame: &LocatedFrame,
+) -> impl Iterator<Item = Result<RawRecord<'_>, revenant_log::Error>> {
+    (0..frame.count).map(|index| {
+        let record = RawRecord::read(frame.seq(index), frame.frame.record_ref(index));
+        record.map_err(|error: DecodeError| frame.corrupt(index, &error))
+    })
 }

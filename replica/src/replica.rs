@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::{Database, Durability, ReadableDatabase, StorageBackend, WriteTransaction};
-use revenant_log::{LogId, Record, Seq};
+use revenant_log::{LogId, RawRecord, Seq};
 use serde::Serialize;
 
-use crate::apply::changes;
+use crate::apply::{Change, Changes};
+use crate::doubt::Doubt;
 use crate::error::{Error, guarded};
 use crate::snapshot::Snapshot;
 use crate::tables::{META, POSITION, Position, ROWS, Stat, TABLES, encode};
@@ -20,11 +21,27 @@ use crate::tables::{META, POSITION, Position, ROWS, Stat, TABLES, encode};
 pub struct ReplicaConfig {
     /// Bytes of redb's page cache. Default 64 MiB.
     pub cache_bytes: usize,
+    /// When what is in the file already is proven. Default: later.
+    pub proof: Proof,
+}
+
+/// When it is made sure that a file holds what was written: every page its checksum, every table the rows
+/// that its count and signature stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// Before opening returns, which takes the longer the more rows there are.
+    AtOpen,
+    /// When the first checkpoint is confirmed, which a follower begins with. Opening takes as long for many
+    /// rows as for few. Until then damage shows where it is read: a row proves itself, and so does a table
+    /// that is read to its end. A process that dies before it came to that leaves word, and the next open
+    /// takes the time.
+    #[default]
+    Later,
 }
 
 impl Default for ReplicaConfig {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20 }
+        Self { cache_bytes: 64 << 20, proof: Proof::default() }
     }
 }
 
@@ -48,7 +65,11 @@ pub struct Replica {
     log_id: LogId,
     applied: AtomicU64,
     feed_high: AtomicU64,
+    /// 0 until the file is proven.
     checkpoint: AtomicU64,
+    proven: AtomicBool,
+    /// Stands while the file is not proven.
+    doubt: Option<Doubt>,
     /// Statistics as of the last commit; the writer's turn.
     stats: Mutex<BTreeMap<String, Stat>>,
 }
@@ -98,7 +119,7 @@ impl Replica {
                 .set_cache_size(config.cache_bytes)
                 .create_with_backend(storage)
                 .map_err(Error::database("open"))?;
-            Self::with_database(Path::new(""), database, log_id)
+            Self::with_database(Path::new(""), database, log_id, config.proof, None)
         })
     }
 
@@ -110,29 +131,43 @@ impl Replica {
                 redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked(path.to_owned()),
                 other => Error::database("open")(other),
             })?;
-        Self::with_database(path, database, log_id)
+        let (doubt, stood) = Doubt::raise(path)?;
+        let proof = if stood { Proof::AtOpen } else { config.proof };
+        Self::with_database(path, database, log_id, proof, Some(doubt))
     }
 
-    fn with_database(path: &Path, mut database: Database, log_id: LogId) -> Result<Self, Error> {
-        check_pages(&mut database)?;
-        if is_new(&database)? {
+    fn with_database(
+        path: &Path,
+        mut database: Database,
+        log_id: LogId,
+        proof: Proof,
+        doubt: Option<Doubt>,
+    ) -> Result<Self, Error> {
+        let new = is_new(&database)?;
+        if proof == Proof::AtOpen && !new {
+            check_pages(&mut database)?;
+        }
+        if new {
             create_tables(&database, log_id)?;
         }
         let snapshot = Snapshot::new(database.begin_read().map_err(Error::database("read"))?)?;
         if snapshot.log_id() != log_id {
             return Err(Error::Damaged(format!("it belongs to log {}", snapshot.log_id())));
         }
-        // What survived is checked once, so that a checkpoint of before a crash may be relied on.
-        snapshot.verify()?;
         let replica = Self {
             path: path.to_owned(),
             database,
             log_id,
             applied: AtomicU64::new(snapshot.seq().0),
             feed_high: AtomicU64::new(snapshot.feed_high()),
-            checkpoint: AtomicU64::new(snapshot.seq().0),
+            checkpoint: AtomicU64::new(0),
+            proven: AtomicBool::new(false),
+            doubt,
             stats: Mutex::new(snapshot.stats()?),
         };
+        if proof == Proof::AtOpen || new {
+            replica.confirm(&snapshot)?;
+        }
         Ok(replica)
     }
 
@@ -143,6 +178,7 @@ impl Replica {
     /// [`Error::Io`].
     pub fn move_aside(path: &Path, reason: &str) -> Result<PathBuf, Error> {
         let aside = free_name(path);
+        Doubt::at(path).settle()?;
         let io = |source| Error::Io { action: "move aside", path: path.to_owned(), source };
         std::fs::rename(path, &aside).map_err(io)?;
         tracing::warn!(path = %path.display(), aside = %aside.display(), reason,
@@ -187,7 +223,7 @@ impl Replica {
     ///
     /// # Panics
     /// If the last record does not end a transaction.
-    pub fn apply(&self, records: &[Record]) -> Result<Seq, Error> {
+    pub fn apply(&self, records: &[RawRecord<'_>]) -> Result<Seq, Error> {
         let applied = self.applied_seq();
         let start = records.partition_point(|record| record.seq <= applied);
         let Some(last) = records[start..].last() else { return Ok(applied) };
@@ -196,7 +232,7 @@ impl Replica {
         guarded(|| self.write(&records[start..], last))
     }
 
-    fn write(&self, records: &[Record], last: &Record) -> Result<Seq, Error> {
+    fn write(&self, records: &[RawRecord<'_>], last: &RawRecord<'_>) -> Result<Seq, Error> {
         let mut stats_now = self.stats();
         let mut stats = stats_now.clone();
         let mut transaction = self.database.begin_write().map_err(Error::database("write"))?;
@@ -248,9 +284,38 @@ impl Replica {
     /// # Errors
     /// [`Error::Database`]; [`Error::Damaged`] if what was read back does not add up.
     pub fn confirm(&self, saved: &Snapshot) -> Result<Seq, Error> {
-        guarded(|| saved.verify())?;
-        self.checkpoint.fetch_max(saved.seq().0, Ordering::AcqRel);
+        self.confirm_unless(saved, &AtomicBool::new(false))?;
         Ok(saved.seq())
+    }
+
+    /// [`Replica::confirm`] that gives up, and returns false, soon after `stop` is set.
+    ///
+    /// # Errors
+    /// As [`Replica::confirm`].
+    pub fn confirm_unless(&self, saved: &Snapshot, stop: &AtomicBool) -> Result<bool, Error> {
+        match guarded(|| saved.verify_unless(stop)) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => {
+                if self.doubt.is_some() {
+                    Doubt::raise(&self.path)?;
+                }
+                return Err(error);
+            }
+        }
+        self.checkpoint.fetch_max(saved.seq().0, Ordering::AcqRel);
+        if !self.proven.swap(true, Ordering::AcqRel)
+            && let Some(doubt) = &self.doubt
+        {
+            doubt.settle()?;
+        }
+        Ok(true)
+    }
+
+    /// Whether what was in the file when it was opened is proven.
+    #[must_use]
+    pub fn proven(&self) -> bool {
+        self.proven.load(Ordering::Acquire)
     }
 
     /// All rows as of now, held still. Any number may live at once.
@@ -290,7 +355,7 @@ fn create_tables(database: &Database, log_id: LogId) -> Result<(), Error> {
     transaction.commit().map_err(Error::database("create"))
 }
 
-fn check_contiguous(mut applied: Seq, records: &[Record]) -> Result<(), Error> {
+fn check_contiguous(mut applied: Seq, records: &[RawRecord<'_>]) -> Result<(), Error> {
     for record in records {
         if record.seq != applied.next() {
             return Err(Error::Gap { applied, found: record.seq });
@@ -302,28 +367,35 @@ fn check_contiguous(mut applied: Seq, records: &[Record]) -> Result<(), Error> {
 
 fn write_rows(
     transaction: &WriteTransaction,
-    records: &[Record],
+    records: &[RawRecord<'_>],
     stats: &mut BTreeMap<String, Stat>,
 ) -> Result<(), Error> {
     let mut rows = transaction.open_table(ROWS).map_err(Error::database("write"))?;
-    let mut touched = BTreeMap::new();
-    for (key, change) in changes(records) {
-        let stat = touched
-            .entry(change.table)
-            .or_insert_with(|| stats.get(change.table).copied().unwrap_or_default());
-        let old = match &change.value {
-            Some(value) => rows.insert(key.as_slice(), value.as_slice()),
-            None => rows.remove(key.as_slice()),
-        };
-        if let Some(old) = old.map_err(Error::database("write"))? {
-            stat.toggle(old.value())?;
-            let few = || Error::Damaged(format!("table {} counts too few rows", change.table));
-            stat.rows = stat.rows.checked_sub(1).ok_or_else(few)?;
+    let mut touched: BTreeMap<&str, Stat> = BTreeMap::new();
+    let changes = Changes::of(records);
+    let mut changes = changes.iter().peekable();
+    let mut value = Vec::new();
+    // Rows of a table stand together.
+    while let Some(table) = changes.peek().map(Change::table) {
+        let mut stat = stats.get(table).copied().unwrap_or_default();
+        while let Some(change) = changes.next_if(|change| change.table() == table) {
+            let stays = change.value(&mut value);
+            let old = if stays {
+                rows.insert(change.key, value.as_slice())
+            } else {
+                rows.remove(change.key)
+            };
+            if let Some(old) = old.map_err(Error::database("write"))? {
+                stat.toggle(old.value())?;
+                let few = || Error::Damaged(format!("table {table} counts too few rows"));
+                stat.rows = stat.rows.checked_sub(1).ok_or_else(few)?;
+            }
+            if stays {
+                stat.toggle(&value)?;
+                stat.rows += 1;
+            }
         }
-        if let Some(value) = &change.value {
-            stat.toggle(value)?;
-            stat.rows += 1;
-        }
+        touched.insert(table, stat);
     }
     let mut tables = transaction.open_table(TABLES).map_err(Error::database("write"))?;
     for (table, stat) in touched {

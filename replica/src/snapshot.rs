@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
-use revenant_log::{Key, LogId, Seq};
+use revenant_log::{Key, LogId, RowsItem, Seq};
 use serde::Serialize;
 
 use crate::error::{Error, guarded};
@@ -13,7 +14,7 @@ use crate::hash::TableHash;
 use crate::overlay::Overlay;
 use crate::replica::check_pages;
 use crate::tables::{
-    META, POSITION, Position, ROWS, Row, Stat, TABLES, check, decode, prefix, row_key,
+    META, POSITION, Position, ROWS, Row, Stat, TABLES, check, decode, prefix, row_key, snapshot_row,
 };
 
 /// A table's figures.
@@ -94,6 +95,12 @@ impl Snapshot {
         self.position.time_us
     }
 
+    fn stat(&self, table: &str) -> Result<Stat, Error> {
+        let bytes = self.tables.get(table).map_err(Error::database("read"))?;
+        let stat = bytes.map(|bytes| decode("table", table.as_bytes(), bytes.value()));
+        Ok(stat.transpose()?.unwrap_or_default())
+    }
+
     pub(crate) fn stats(&self) -> Result<BTreeMap<String, Stat>, Error> {
         let mut stats = BTreeMap::new();
         for entry in self.tables.iter().map_err(Error::database("read"))? {
@@ -145,6 +152,45 @@ impl Snapshot {
         Ok(page)
     }
 
+    /// The next rows of the table that `scan` goes through as an item for the wire, undecoded: up to
+    /// `max_rows`, of about `max_bytes` but at least one. `None`: that was all, and it was whole.
+    ///
+    /// # Errors
+    /// [`Error::Database`]; [`Error::Damaged`] also if the rows given in all are not those that the
+    /// table's count and signature stand for.
+    pub fn next_page(
+        &self,
+        scan: &mut Scan,
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> Result<Option<RowsItem>, Error> {
+        if scan.done {
+            return Ok(None);
+        }
+        // A row over the bound is as long as it is; most are far shorter.
+        let mut item = RowsItem::new(&scan.table, max_bytes + max_bytes / 8);
+        let Scan { after, found, .. } = scan;
+        let start = match after.take() {
+            Some(last) => Bound::Excluded(last),
+            None => Bound::Included(prefix(&scan.table)),
+        };
+        range(&self.rows, &scan.table, start, |key, value| {
+            item.push(snapshot_row(key, value)?);
+            found.toggle(value)?;
+            found.rows += 1;
+            let full = item.count() >= max_rows || item.len() >= max_bytes;
+            if full {
+                *after = Some(key.to_vec());
+            }
+            Ok(!full)
+        })?;
+        if after.is_none() {
+            scan.done = true;
+            check_stat(&scan.table, scan.found, self.stat(&scan.table)?)?;
+        }
+        Ok((!item.is_empty()).then_some(item))
+    }
+
     /// The row with `key`.
     ///
     /// # Errors
@@ -176,6 +222,11 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Damaged`] if one differs from what is kept, or a row cannot be read.
     pub fn verify(&self) -> Result<(), Error> {
+        self.verify_unless(&AtomicBool::new(false)).map(drop)
+    }
+
+    /// [`Snapshot::verify`] that gives up, and returns false, soon after `stop` is set.
+    pub(crate) fn verify_unless(&self, stop: &AtomicBool) -> Result<bool, Error> {
         let kept = self.stats()?;
         let mut rows = 0;
         for (name, stat) in &kept {
@@ -184,36 +235,80 @@ impl Snapshot {
                 check("row", key, value)?;
                 found.toggle(value)?;
                 found.rows += 1;
-                Ok(true)
+                Ok(found.rows % STOP_ROWS != 0 || !stop.load(Ordering::Acquire))
             })?;
-            if found != *stat {
-                return Err(Error::Damaged(format!(
-                    "table {name}: {} rows with signature {:032x}, kept are {} with {:032x}",
-                    found.rows, found.signature, stat.rows, stat.signature
-                )));
+            if stop.load(Ordering::Acquire) {
+                return Ok(false);
             }
+            check_stat(name, found, *stat)?;
             rows += found.rows;
         }
         let all = redb::ReadableTableMetadata::len(&self.rows).map_err(Error::database("read"))?;
         if all != rows {
             return Err(Error::Damaged(format!("{all} rows, {rows} of them in a table")));
         }
-        Ok(())
+        Ok(true)
     }
 }
 
+/// Rows after which it is looked whether to stop.
+const STOP_ROWS: u64 = 4096;
+
+/// Where a walk through the rows of one table stands. Holds no snapshot open.
+#[derive(Debug)]
+pub struct Scan {
+    table: String,
+    /// The key of the last row given; `None` at the start, and after the last row.
+    after: Option<Vec<u8>>,
+    found: Stat,
+    done: bool,
+}
+
+impl Scan {
+    /// Before the first row of `table`.
+    #[must_use]
+    pub fn new(table: &str) -> Self {
+        Self { table: table.to_owned(), after: None, found: Stat::default(), done: false }
+    }
+
+    /// Rows given so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.found.rows
+    }
+}
+
+fn check_stat(table: &str, found: Stat, kept: Stat) -> Result<(), Error> {
+    if found == kept {
+        return Ok(());
+    }
+    Err(Error::Damaged(format!(
+        "table {table}: {} rows with signature {:032x}, kept are {} with {:032x}",
+        found.rows, found.signature, kept.rows, kept.signature
+    )))
+}
+
 /// Gives `take` the rows of `table` after the key `after`, in key order, until it says that it has enough.
-fn rows_after<T: ReadableTable<&'static [u8], &'static [u8]>>(
-    rows: &T,
+fn rows_after(
+    rows: &ReadOnlyTable<&'static [u8], &'static [u8]>,
     table: &str,
     after: Option<&Key>,
+    take: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let start = match after {
+        Some(key) => Bound::Excluded(row_key(table, key)),
+        None => Bound::Included(prefix(table)),
+    };
+    range(rows, table, start, take)
+}
+
+fn range(
+    rows: &ReadOnlyTable<&'static [u8], &'static [u8]>,
+    table: &str,
+    start: Bound<Vec<u8>>,
     mut take: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
 ) -> Result<(), Error> {
     let prefix = prefix(table);
-    let start = match after {
-        Some(key) => Bound::Excluded(row_key(table, key)),
-        None => Bound::Included(prefix.clone()),
-    };
     let range = (start.as_ref().map(Vec::as_slice), Bound::Unbounded);
     guarded(|| {
         for entry in rows.range::<&[u8]>(range).map_err(Error::database("read"))? {

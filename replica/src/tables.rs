@@ -5,7 +5,8 @@
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use redb::TableDefinition;
-use revenant_log::{Key, LogId, Seq, SourcePos, Value, encode_key, encode_value};
+use revenant_log::order::encode_string;
+use revenant_log::{Key, LogId, RawRecord, Seq, SourcePos, Value, encode_key};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -24,6 +25,8 @@ const LAYOUT: u8 = 3;
 
 /// Bytes of the hash in front of every value.
 const HASH_BYTES: usize = 16;
+/// Bytes in front of every body.
+const HEAD_BYTES: usize = 1 + HASH_BYTES;
 
 /// Where the rows stand in which log and in its source; changes in the commit that changes the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +46,8 @@ impl Position {
     }
 }
 
-/// A row.
+/// A row, as its stored body says it. After the first field, the bytes are those of
+/// [`revenant_log::SnapshotRow`].
 #[derive(Clone, Debug, Deserialize)]
 pub struct Row {
     /// Where its last change stands in the source.
@@ -54,16 +58,6 @@ pub struct Row {
     pub version: Option<u64>,
     /// The row.
     pub body: Value,
-}
-
-/// A [`Row`] on its way into the file: the same fields in the same order. After the first, the bytes are
-/// those of [`revenant_log::SnapshotRow`].
-#[derive(Serialize)]
-pub(crate) struct StoredRow<'a> {
-    pub(crate) source: SourcePos,
-    pub(crate) key: &'a Key,
-    pub(crate) version: Option<u64>,
-    pub(crate) body: &'a Value,
 }
 
 /// Order-independent figures of a table.
@@ -88,8 +82,12 @@ impl Stat {
 /// The start of every key of `table`; no other table's keys start so.
 pub(crate) fn prefix(table: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(table.len() + 32);
-    encode_value(&Value::String(table.to_owned()), &mut key);
+    push_prefix(table, &mut key);
     key
+}
+
+fn push_prefix(table: &str, to: &mut Vec<u8>) {
+    encode_string(table, to);
 }
 
 pub(crate) fn row_key(table: &str, key: &Key) -> Vec<u8> {
@@ -98,14 +96,47 @@ pub(crate) fn row_key(table: &str, key: &Key) -> Vec<u8> {
     bytes
 }
 
+/// Appends the row's [`row_key`] to `to`.
+pub(crate) fn push_row_key(table: &str, key: &Key, to: &mut Vec<u8>) {
+    push_prefix(table, to);
+    encode_key(key, to);
+}
+
+/// Puts the row that `record` leaves, which is to stand under `key`, into `to`. False when it leaves none.
+pub(crate) fn row_value(key: &[u8], record: &RawRecord<'_>, to: &mut Vec<u8>) -> bool {
+    to.clear();
+    to.resize(HEAD_BYTES, 0);
+    *to = postcard::to_extend(&record.source, std::mem::take(to)).expect("memory takes any bytes");
+    if !record.push_row(to) {
+        return false;
+    }
+    seal(key, to);
+    true
+}
+
+/// The bytes of the [`revenant_log::SnapshotRow`] in `bytes`, which were found under `key`.
+///
+/// # Errors
+/// [`Error::Damaged`] if they are not what was stored there.
+pub(crate) fn snapshot_row<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Error> {
+    let body = check("row", key, bytes)?;
+    let row = postcard::take_from_bytes::<SourcePos>(body).map(|(_, row)| row);
+    row.map_err(|error| Error::Damaged(format!("row: {error}")))
+}
+
 /// The bytes of `value`, which is to stand under `key`.
 pub(crate) fn encode<T: Serialize>(key: &[u8], value: &T) -> Vec<u8> {
-    let mut start = vec![0; 1 + HASH_BYTES];
-    start[0] = LAYOUT;
-    let mut bytes = postcard::to_extend(value, start).expect("memory takes any bytes");
-    let hash = hash(key, &bytes[1 + HASH_BYTES..]);
-    bytes[1..=HASH_BYTES].copy_from_slice(&hash);
+    let mut bytes =
+        postcard::to_extend(value, vec![0; HEAD_BYTES]).expect("memory takes any bytes");
+    seal(key, &mut bytes);
     bytes
+}
+
+/// Fills the first [`HEAD_BYTES`] of a value that is to stand under `key`.
+fn seal(key: &[u8], bytes: &mut [u8]) {
+    bytes[0] = LAYOUT;
+    let hash = hash(key, &bytes[HEAD_BYTES..]);
+    bytes[1..HEAD_BYTES].copy_from_slice(&hash);
 }
 
 /// The value in `bytes`, which were found under `key`.

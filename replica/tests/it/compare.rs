@@ -5,7 +5,7 @@ use std::path::Path;
 use revenant_log::{Event, Key, Op, Seq, SourcePos, Transaction, Value};
 use revenant_replica::{DifferenceKind, Error, Replica, ReplicaConfig, Snapshot, compare};
 
-use crate::model::{LOG, records, stream};
+use crate::model::{LOG, apply, records, stream};
 
 fn put(key: &str, version: u64, body: Value) -> Event {
     Event {
@@ -23,7 +23,7 @@ fn put(key: &str, version: u64, body: Value) -> Event {
 fn replica(path: &Path, events: Vec<Event>) -> Replica {
     let (replica, _) = Replica::open(path, LOG, &ReplicaConfig::default()).unwrap();
     let transaction = Transaction { time_us: 0, feed_high: 0, events };
-    replica.apply(&records(&[transaction], Seq::FIRST)).unwrap();
+    apply(&replica, &records(&[transaction], Seq::FIRST)).unwrap();
     replica
 }
 
@@ -75,7 +75,7 @@ fn a_file_is_read_without_changing_it_once_its_owner_is_gone() {
     let path = dir.path().join("replica");
     let (replica, _) = Replica::open(&path, LOG, &ReplicaConfig::default()).unwrap();
     let stream = stream(8, 50);
-    replica.apply(&records(&stream.transactions, Seq::FIRST)).unwrap();
+    apply(&replica, &records(&stream.transactions, Seq::FIRST)).unwrap();
     replica.checkpoint().unwrap();
     assert!(matches!(Snapshot::open(&path).err(), Some(Error::Locked(_))));
     let killed = dir.path().join("killed");

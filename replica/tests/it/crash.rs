@@ -4,13 +4,17 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use revenant_log::storage::sim::{Dice, Disk, Fault};
 use revenant_log::{Record, Seq};
-use revenant_replica::{Error, Replica, ReplicaConfig};
+use revenant_replica::{Error, Proof, Replica, ReplicaConfig};
 
 use crate::disk::{Cut, Machine};
-use crate::model::{LOG, Stream, records, rows, stream};
+use crate::model::{LOG, Stream, apply, records, rows, stream};
 
-/// Without a cache redb writes at once what is not durable yet, so that a crash can keep or lose it.
-const CONFIG: ReplicaConfig = ReplicaConfig { cache_bytes: 0 };
+/// Without a cache redb writes at once what is not durable yet, so that a crash can keep or lose it. Every
+/// other file is not proven when it is opened.
+fn config(seed: u64) -> ReplicaConfig {
+    let proof = if seed.is_multiple_of(2) { Proof::Later } else { Proof::AtOpen };
+    ReplicaConfig { cache_bytes: 0, proof }
+}
 
 /// Power cuts tried at every sync: each keeps other sectors of what was not synced. After the first of
 /// them the power goes twice more, at every sync of opening.
@@ -31,7 +35,7 @@ impl Work {
     /// Applies everything, a transaction at a time, with checkpoints at random.
     fn run(&self, machine: &Machine, replica: &Replica, random: &mut StdRng) -> Result<(), Error> {
         for end in self.stream.rows.keys() {
-            replica.apply(&self.all[..usize::try_from(end.0).unwrap()])?;
+            apply(replica, &self.all[..usize::try_from(end.0).unwrap()])?;
             if random.random_range(0..4) == 0 {
                 machine.checkpointed(replica.checkpoint()?);
             }
@@ -45,7 +49,7 @@ impl Work {
         let at_least = cut.checkpoint_seq;
         let disk = cut.disk.after_power_cut(&mut Dice::new(seed));
         let machine = Machine::boot(disk, at_least);
-        let replica = Replica::open_on(machine.clone(), LOG, &CONFIG);
+        let replica = Replica::open_on(machine.clone(), LOG, &config(seed));
         let during = machine.take_cuts();
         match replica {
             // The power went before the file was made: it is moved aside, and nothing is lost.
@@ -56,7 +60,7 @@ impl Work {
                 assert!(applied >= at_least, "seed {seed}: {applied} after checkpoint {at_least}");
                 let found = rows(&replica.snapshot().unwrap(), 9);
                 assert_eq!(Some(&found), self.stream.rows.get(&applied), "seed {seed}");
-                replica.apply(&self.all).unwrap();
+                apply(&replica, &self.all).unwrap();
                 replica.checkpoint().unwrap();
                 let (_, last) = self.stream.rows.last_key_value().unwrap();
                 assert_eq!(rows(&replica.snapshot().unwrap(), 9), *last, "seed {seed}");
@@ -75,7 +79,7 @@ fn power_that_goes_at_any_sync_loses_no_checkpoint_and_halves_no_transaction() {
     for seed in 0..3 {
         let work = Work::new(seed, 30);
         let machine = Machine::boot(Disk::default(), Seq::ZERO);
-        let replica = Replica::open_on(machine.clone(), LOG, &CONFIG).unwrap();
+        let replica = Replica::open_on(machine.clone(), LOG, &config(0)).unwrap();
         work.run(&machine, &replica, &mut StdRng::seed_from_u64(seed)).unwrap();
         let mut cuts = machine.take_cuts();
         cuts.push(machine.cut());
@@ -100,7 +104,7 @@ fn a_disk_that_fails_once_gives_an_error_and_no_wrong_row() {
         if let Some(op) = fault {
             machine.sim().fail_at(op, Fault::Eio);
         }
-        let outcome = Replica::open_on(machine.clone(), LOG, &CONFIG)
+        let outcome = Replica::open_on(machine.clone(), LOG, &config(0))
             .and_then(|replica| work.run(&machine, &replica, &mut StdRng::seed_from_u64(1)));
         machine.sim().heal();
         (machine, outcome)
@@ -127,14 +131,18 @@ fn a_killed_replica_opens_at_its_checkpoint_and_the_log_replays_the_rest() {
         let all = records(&stream.transactions, Seq::FIRST);
         let mut path = dir.path().join(format!("{seed}"));
         let (mut replica, _) = Replica::open(&path, LOG, &config).unwrap();
+        let mut checkpoint_seq = Seq::ZERO;
         for end in stream.rows.keys().skip(1) {
             let end_index = usize::try_from(end.0).unwrap();
-            replica.apply(&all[..end_index]).unwrap();
+            apply(&replica, &all[..end_index]).unwrap();
             match random.random_range(0..10) {
-                0 => assert_eq!(replica.checkpoint().unwrap(), *end),
+                0 => {
+                    checkpoint_seq = replica.checkpoint().unwrap();
+                    assert_eq!(checkpoint_seq, *end);
+                }
                 1 => {
                     // What is in the file now is what a kill leaves, as its pages outlive the process.
-                    let at_least = replica.checkpoint_seq();
+                    let at_least = checkpoint_seq;
                     path = dir.path().join(format!("{seed}-{end}"));
                     std::fs::copy(replica.path(), &path).unwrap();
                     let (killed, report) = Replica::open(&path, LOG, &config).unwrap();
@@ -143,7 +151,7 @@ fn a_killed_replica_opens_at_its_checkpoint_and_the_log_replays_the_rest() {
                     assert!(applied >= at_least, "seed {seed} seq {end}");
                     let found = rows(&killed.snapshot().unwrap(), 9);
                     assert_eq!(found, stream.rows[&applied], "seed {seed} seq {end}");
-                    killed.apply(&all[..end_index]).unwrap();
+                    apply(&killed, &all[..end_index]).unwrap();
                     replica = killed;
                 }
                 _ => {}

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::{io, panic};
@@ -9,10 +10,10 @@ use std::{io, panic};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use redb::StorageBackend;
-use revenant_log::{LogId, Seq};
-use revenant_replica::{Error, Replica, ReplicaConfig};
+use revenant_log::{LogId, Seq, SnapshotItem};
+use revenant_replica::{Error, Proof, Replica, ReplicaConfig, Scan};
 
-use crate::model::{LOG, Stream, records, rows, stream};
+use crate::model::{LOG, Rows, Stream, apply, records, rows, stream};
 
 #[test]
 fn a_damaged_or_foreign_file_is_moved_aside_and_the_replica_starts_empty() {
@@ -24,7 +25,7 @@ fn a_damaged_or_foreign_file_is_moved_aside_and_the_replica_starts_empty() {
     let (aside, _) = report.moved_aside.unwrap();
     assert!(std::fs::read(aside).unwrap().starts_with(b"this is no database"));
     assert_eq!(replica.applied_seq(), Seq::ZERO);
-    replica.apply(&records(&stream(2, 10).transactions, Seq::FIRST)).unwrap();
+    apply(&replica, &records(&stream(2, 10).transactions, Seq::FIRST)).unwrap();
     replica.checkpoint().unwrap();
     drop(replica);
     let other = LogId([9; 16]);
@@ -40,7 +41,7 @@ fn written(dir: &Path, stream: &Stream) -> Vec<u8> {
     let all = records(&stream.transactions, Seq::FIRST);
     let middle = stream.rows.keys().nth(stream.rows.len() / 2).unwrap();
     for end in [usize::try_from(middle.0).unwrap(), all.len()] {
-        replica.apply(&all[..end]).unwrap();
+        apply(&replica, &all[..end]).unwrap();
         replica.checkpoint().unwrap();
     }
     drop(replica);
@@ -141,8 +142,12 @@ struct Damaged {
 }
 
 impl Damaged {
+    fn stream() -> Stream {
+        stream(4, 100)
+    }
+
     fn new(dir: &Path) -> Self {
-        let stream = stream(4, 100);
+        let stream = Self::stream();
         let bytes = written(dir, &stream);
         let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         Self { dir: dir.to_owned(), stream, bytes, used }
@@ -173,7 +178,7 @@ impl Damaged {
         let mut all = records(&self.stream.transactions, Seq::FIRST);
         let next = all.last().unwrap().seq.next();
         all.extend(records(&std::mem::take(&mut more.transactions), next));
-        replica.apply(&all).unwrap_or_else(|error| panic!("bit {bit}: {error:?}"));
+        apply(replica, &all).unwrap_or_else(|error| panic!("bit {bit}: {error:?}"));
         replica.checkpoint().unwrap_or_else(|error| panic!("bit {bit}: {error:?}"));
     }
 
@@ -186,7 +191,7 @@ impl Damaged {
         let (aside, reason) = report.moved_aside.unwrap_or_else(|| panic!("bit {bit}"));
         assert!(aside.exists() && !reason.is_empty(), "bit {bit}");
         assert_eq!(replica.applied_seq(), Seq::ZERO, "bit {bit}");
-        replica.apply(&records(&self.stream.transactions, Seq::FIRST)).unwrap();
+        apply(&replica, &records(&self.stream.transactions, Seq::FIRST)).unwrap();
         let (_, last) = self.stream.rows.last_key_value().unwrap();
         assert_eq!(rows(&replica.snapshot().unwrap(), 99), *last, "bit {bit}");
         drop(replica);
@@ -196,7 +201,7 @@ impl Damaged {
 }
 
 /// Nothing to keep: each replica is read once.
-const CONFIG: ReplicaConfig = ReplicaConfig { cache_bytes: 1 << 20 };
+const CONFIG: ReplicaConfig = ReplicaConfig { cache_bytes: 1 << 20, proof: Proof::AtOpen };
 
 /// Threads of this name may panic inside redb by the thousand.
 const QUIET: &str = "quiet";
@@ -220,6 +225,98 @@ fn silence_panics() {
     }));
 }
 
+/// Where a child finds the file to damage, and where it writes which flip it is at.
+const CHILD_DIR: &str = "REVENANT_DAMAGE_DIR";
+/// The first flip that a child takes.
+const CHILD_FROM: &str = "REVENANT_DAMAGE_FROM";
+/// Flips that are tried on files that are opened unproven.
+const UNPROVEN_FLIPS: usize = 400;
+
+/// redb may panic twice on a damaged page that nobody looked at before, which ends the process; so the files
+/// are opened by a child, and a child that dies at one is followed by one that opens it again.
+#[test]
+fn damage_in_a_file_that_is_opened_unproven_gives_no_wrong_row_and_is_noticed_by_the_next_open() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Damaged::new(dir.path()));
+    let (mut from, mut deaths) = (0, 0);
+    while from < UNPROVEN_FLIPS {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "damage::child_of_the_test_above", "--nocapture"])
+            .env(CHILD_DIR, dir.path())
+            .env(CHILD_FROM, from.to_string())
+            .output()
+            .unwrap();
+        if child.status.success() {
+            break;
+        }
+        let text = String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.code().is_none(), "a child found something wrong: {text}");
+        let at: usize = std::fs::read_to_string(dir.path().join("at")).unwrap().parse().unwrap();
+        let path = dir.path().join(format!("unproven-{at}"));
+        let (_, report) = Replica::open(&path, LOG, &ReplicaConfig::default()).unwrap();
+        assert!(report.moved_aside.is_some(), "flip {at} ends the process again and again: {text}");
+        (from, deaths) = (at + 1, deaths + 1);
+    }
+    println!("{deaths} of {UNPROVEN_FLIPS} flips ended a process");
+}
+
+#[test]
+#[ignore = "a part of the test above, which runs it in a process of its own"]
+fn child_of_the_test_above() {
+    let dir = PathBuf::from(std::env::var_os(CHILD_DIR).unwrap());
+    let from: usize = std::env::var(CHILD_FROM).unwrap().parse().unwrap();
+    let bytes = std::fs::read(dir.join("whole")).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let stream = Damaged::stream();
+    let mut random = StdRng::seed_from_u64(2);
+    let bits: Vec<_> = (0..UNPROVEN_FLIPS).map(|_| random.random_range(0..used * 8)).collect();
+    for (index, bit) in bits.into_iter().enumerate().skip(from) {
+        std::fs::write(dir.join("at"), index.to_string()).unwrap();
+        let path = dir.join(format!("unproven-{index}"));
+        let flipped = Memory::flipped(&bytes, bit).0.into_inner().unwrap();
+        std::fs::write(&path, flipped).unwrap();
+        let (replica, report) = Replica::open(&path, LOG, &ReplicaConfig::default()).unwrap();
+        let sound = unproven_rows(&replica).is_ok_and(|rows| {
+            let due = &stream.rows[&replica.applied_seq()];
+            assert_eq!(rows, *due, "flip {index}, bit {bit}");
+            replica.checkpoint().is_ok()
+        });
+        assert!(sound || report.moved_aside.is_none(), "flip {index}: a new file is sound");
+        drop(replica);
+        if !sound {
+            // The next open looks at every page, so that it is sound, or new.
+            let (replica, _) = Replica::open(&path, LOG, &ReplicaConfig::default()).unwrap();
+            let rows = unproven_rows(&replica).unwrap();
+            assert_eq!(rows, stream.rows[&replica.applied_seq()], "flip {index}, bit {bit}");
+        }
+        for file in std::fs::read_dir(&dir).unwrap() {
+            let file = file.unwrap().path();
+            if file.file_name().unwrap().to_string_lossy().starts_with("unproven-") {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+    }
+}
+
+/// All rows as an SSP is sent them.
+fn unproven_rows(replica: &Replica) -> Result<Rows, Error> {
+    let snapshot = replica.snapshot()?;
+    let mut rows = Rows::new();
+    for stat in snapshot.tables()? {
+        let mut scan = Scan::new(&stat.name);
+        while let Some(item) = snapshot.next_page(&mut scan, 99, 1 << 20)? {
+            let Ok(SnapshotItem::Rows { table, rows: page }) = SnapshotItem::decode(&item.encode())
+            else {
+                panic!("no rows")
+            };
+            for row in page {
+                rows.insert((table.clone(), row.key), (row.version, row.body.to_string()));
+            }
+        }
+    }
+    Ok(rows)
+}
+
 #[test]
 fn a_bit_that_flips_while_the_file_is_open_is_an_error_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -229,7 +326,8 @@ fn a_bit_that_flips_while_the_file_is_open_is_an_error_or_nothing() {
     let needle = bytes.windows(6).rposition(|bytes| bytes == b"a/b.go").unwrap();
     let path = dir.path().join("whole");
     // Without a cache every page is read from the file again.
-    let (replica, _) = Replica::open(&path, LOG, &ReplicaConfig { cache_bytes: 0 }).unwrap();
+    let (replica, _) =
+        Replica::open(&path, LOG, &ReplicaConfig { cache_bytes: 0, ..CONFIG }).unwrap();
     let snapshot = replica.snapshot().unwrap();
     assert_eq!(rows(&snapshot, 9), *whole);
     std::fs::OpenOptions::new()

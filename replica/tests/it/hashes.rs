@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use revenant_log::{Key, Value};
-use revenant_replica::hash::TableHash;
+use revenant_log::{Key, Seq, Value};
+use revenant_replica::{HashCache, Replica, ReplicaConfig, Snapshot, TableHash};
 use serde_json::{Value as Json, json};
+
+use crate::model::{LOG, apply, records, stream};
 
 #[test]
 fn the_hash_of_no_rows_is_the_hash_of_nothing() {
@@ -66,4 +68,38 @@ fn hashes_are_those_of_another_implementation() {
         "b3:8f4722bd170761f3bcf63164cd2601ed3113e221616abdc044d2a952b6d00fd8",
         "more than one chunk of BLAKE3"
     );
+}
+
+#[test]
+fn a_table_is_hashed_again_only_when_its_rows_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (replica, _) = Replica::open(dir.path().join("r"), LOG, &ReplicaConfig::default()).unwrap();
+    let stream = stream(51, 60);
+    let all = records(&stream.transactions, Seq::FIRST);
+    let hashes = HashCache::default();
+    let hash_all = |snapshot: &Snapshot| -> BTreeMap<String, String> {
+        let tables = snapshot.tables().unwrap().into_iter().map(|table| table.name);
+        tables.map(|name| (name.clone(), snapshot.hash(&name).unwrap())).collect()
+    };
+    let mut kept = 0;
+    for end in stream.rows.keys().skip(1) {
+        let before = hash_all(&replica.snapshot().unwrap());
+        apply(&replica, &all[..usize::try_from(end.0).unwrap()]).unwrap();
+        let snapshot = replica.snapshot().unwrap();
+        let now = hash_all(&snapshot);
+        let known = hashes.known(&snapshot).unwrap();
+        for (table, hash) in &now {
+            // Known without reading a row: exactly the tables whose rows are those of before.
+            match known.get(table) {
+                Some(known) => assert_eq!(known, hash, "seq {end}"),
+                None => assert_ne!(before.get(table), Some(hash), "seq {end}: {table}"),
+            }
+        }
+        kept += known.len();
+        let reports = hashes.reports(&snapshot).unwrap().into_iter();
+        let reports: BTreeMap<_, _> = reports.map(|table| (table.name, table.hash)).collect();
+        assert_eq!(reports, now, "seq {end}");
+        assert_eq!(hashes.known(&snapshot).unwrap(), now, "seq {end}");
+    }
+    assert!(kept > 0, "no table was left alone");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use revenant_log::Seq;
 use revenant_replica::{Leases, Replica, ReplicaConfig};
 
-use crate::model::{LOG, records, rows, stream};
+use crate::model::{LOG, apply, records, rows, stream};
 
 const TERM: Duration = Duration::from_secs(10);
 
@@ -41,7 +41,7 @@ fn leased_rows_hold_still_while_rows_change() {
     let (leases, start) = (Leases::new(TERM), Instant::now());
     let mut granted = Vec::new();
     for end in stream.rows.keys().skip(1) {
-        replica.apply(&all[..usize::try_from(end.0).unwrap()]).unwrap();
+        apply(&replica, &all[..usize::try_from(end.0).unwrap()]).unwrap();
         granted.push(leases.grant(replica.snapshot().unwrap(), start));
     }
     replica.checkpoint().unwrap();

@@ -10,5 +10,7 @@ mod follower;
 mod hashes;
 mod lease;
 mod model;
+mod pages;
 mod proxy;
+mod rebuild;
 mod rows;

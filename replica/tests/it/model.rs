@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use revenant_log::{Event, Key, LogId, Op, Record, Seq, SourcePos, Transaction, Value};
-use revenant_replica::Snapshot;
+use revenant_log::{
+    Event, Key, LogId, Op, RawRecord, Record, Seq, SourcePos, Transaction, Value, encode_record,
+};
+use revenant_replica::{Error, Replica, Snapshot};
 
 pub(crate) const LOG: LogId = LogId([7; 16]);
 
@@ -112,4 +114,18 @@ pub(crate) fn rows(snapshot: &Snapshot, page: usize) -> Rows {
         assert_eq!(count, table.rows);
     }
     rows
+}
+
+/// Applies `records` as a log hands them over: as bytes.
+pub(crate) fn apply(replica: &Replica, records: &[Record]) -> Result<Seq, Error> {
+    let encoded = |record: &Record| {
+        let mut bytes = Vec::new();
+        encode_record(record, &mut bytes);
+        bytes
+    };
+    let bytes: Vec<_> = records.iter().map(encoded).collect();
+    let raw = records.iter().zip(&bytes);
+    let raw: Vec<_> =
+        raw.map(|(record, bytes)| RawRecord::read(record.seq, bytes).unwrap()).collect();
+    replica.apply(&raw)
 }

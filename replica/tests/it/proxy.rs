@@ -5,7 +5,7 @@ use revenant_replica::proxy::{ProxyError, answer};
 use revenant_replica::{Replica, ReplicaConfig, Snapshot};
 use serde_json::{Value as Json, json};
 
-use crate::model::{LOG, records};
+use crate::model::{LOG, apply, records};
 
 /// A key of every kind, in SurrealDB's order of ids.
 fn keys() -> Vec<Key> {
@@ -46,7 +46,7 @@ fn snapshot(dir: &std::path::Path) -> Snapshot {
     };
     let events = keys().into_iter().map(event).collect();
     let transaction = Transaction { time_us: 0, feed_high: 0, events };
-    replica.apply(&records(&[transaction], Seq::FIRST)).unwrap();
+    apply(&replica, &records(&[transaction], Seq::FIRST)).unwrap();
     replica.snapshot().unwrap()
 }
 

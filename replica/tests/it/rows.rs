@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use revenant_log::{EventLog, Log, LogConfig, Seq, Witnesses};
-use revenant_replica::{Error, Pace, Replica, ReplicaConfig, follow, rebuild, table_reports};
+use revenant_replica::{
+    Error, Pace, RebuildConfig, Replica, ReplicaConfig, Snapshot, follow, rebuild, table_reports,
+};
 
-use crate::model::{LOG, records, rows, stream};
+use crate::model::{LOG, apply, records, rows, stream};
 
 #[test]
 fn rows_equal_the_model_at_every_seq_however_records_are_cut_and_repeated() {
@@ -21,7 +23,7 @@ fn rows_equal_the_model_at_every_seq_however_records_are_cut_and_repeated() {
         for (index, end) in ends.iter().enumerate().skip(1) {
             // From somewhere already applied up to the end of this transaction.
             let from = if index % 3 == 0 { 0 } else { usize::try_from(ends[index - 1].0).unwrap() };
-            let reached = replica.apply(&all[from..usize::try_from(end.0).unwrap()]).unwrap();
+            let reached = apply(&replica, &all[from..usize::try_from(end.0).unwrap()]).unwrap();
             assert_eq!(reached, *end);
             let snapshot = replica.snapshot().unwrap();
             assert_eq!(rows(&snapshot, 1 + index % 7), stream.rows[end], "seed {seed} seq {end}");
@@ -46,7 +48,7 @@ fn a_snapshot_holds_still_while_rows_change() {
     let mut next = Seq::FIRST;
     for transaction in &stream.transactions {
         let batch = records(std::slice::from_ref(transaction), next);
-        next = replica.apply(&batch).unwrap().next();
+        next = apply(&replica, &batch).unwrap().next();
         held.push(replica.snapshot().unwrap());
     }
     for snapshot in held {
@@ -60,10 +62,10 @@ fn a_gap_is_refused_and_changes_nothing() {
     let (replica, _) = Replica::open(dir.path().join("r"), LOG, &ReplicaConfig::default()).unwrap();
     let stream = stream(1, 5);
     let late = records(&stream.transactions, Seq(3));
-    assert!(matches!(replica.apply(&late), Err(Error::Gap { applied: Seq(0), found: Seq(3) })));
+    assert!(matches!(apply(&replica, &late), Err(Error::Gap { applied: Seq(0), found: Seq(3) })));
     let mut holed = records(&stream.transactions, Seq::FIRST);
     holed.remove(1);
-    assert!(matches!(replica.apply(&holed), Err(Error::Gap { .. })));
+    assert!(matches!(apply(&replica, &holed), Err(Error::Gap { .. })));
     assert!(rows(&replica.snapshot().unwrap(), 9).is_empty());
 }
 
@@ -93,17 +95,20 @@ async fn a_follower_keeps_up_and_a_rebuild_equals_it_at_every_seq() {
     }
     stop.store(true, Ordering::Release);
     follower.join().unwrap().unwrap();
-    assert_eq!(replica.checkpoint_seq(), log.durable_seq());
     let live = table_reports(&replica.snapshot().unwrap()).unwrap();
     log.close().await.unwrap();
-    let whole = rebuild(&log_dir, &dir.path().join("whole"), None, |_| {}).unwrap();
-    assert_eq!((whole.seq, whole.tables), (replica.applied_seq().0, live));
+    let out = dir.path().join("whole");
+    let whole = rebuild(&log_dir, &out, &RebuildConfig::default(), |_| {}).unwrap();
+    assert_eq!((whole.seq, whole.records), (replica.applied_seq().0, whole.seq));
+    assert_eq!(table_reports(&Snapshot::open(&out).unwrap()).unwrap(), live);
     for (seq, expected) in stream.rows.iter().skip(1).step_by(7) {
         let out = dir.path().join(format!("at-{seq}"));
-        let report = rebuild(&log_dir, &out, Some(*seq), |_| {}).unwrap();
+        let report =
+            rebuild(&log_dir, &out, &RebuildConfig { to: Some(*seq), from: None }, |_| {}).unwrap();
         assert_eq!(report.seq, seq.0);
         let (rebuilt, _) = Replica::open(&out, log_id, &ReplicaConfig::default()).unwrap();
         assert_eq!(rows(&rebuilt.snapshot().unwrap(), 5), *expected);
     }
-    assert!(rebuild(&log_dir, &dir.path().join("whole"), None, |_| {}).is_err(), "it exists");
+    let again = rebuild(&log_dir, &out, &RebuildConfig::default(), |_| {});
+    assert!(matches!(again, Err(Error::Io { .. })), "it exists");
 }

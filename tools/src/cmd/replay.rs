@@ -1,13 +1,19 @@
 //! `revenant replay ...`: what the log says the rows are.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::{Context as _, Result};
-use revenant_log::{ReadOnlyLog, Seq};
-use revenant_replica::{Replica, ReplicaConfig, TableReport, rebuild, table_reports};
+use anyhow::{Context as _, Result, anyhow};
+use indicatif::ProgressBar;
+use revenant_log::{LogId, ReadOnlyLog, Seq};
+use revenant_replica::{
+    Progress, RebuildConfig, Snapshot, TableReport, check_points, rebuild, seq_at, table_reports,
+};
 use serde_json::{Value as Json, json};
 
+use super::log::range;
 use crate::exit::Exit;
 use crate::out::Out;
 
@@ -27,6 +33,8 @@ enum Command {
     Rebuild(Rebuild),
     /// Compare what a log says with a running scheduler's replica, or with a replica file.
     Compare(Compare),
+    /// Rebuild a log to many seqs and times, and compare each with a model.
+    Points(Points),
 }
 
 #[derive(clap::Args)]
@@ -34,12 +42,49 @@ struct Rebuild {
     /// The log's directory.
     #[arg(long)]
     log: PathBuf,
-    /// The new file; it must not exist.
+    /// The new file; it must not exist. An interrupted rebuild of it is gone on with.
     #[arg(long)]
     out: PathBuf,
-    /// Rows as of this seq, or of the last transaction that ends before it.
+    /// Rows as of this seq, or of the last transaction that ends before it; or, as @TIME, before the first
+    /// transaction that was committed after it.
+    #[arg(long, value_name = "SEQ|@TIME")]
+    to: Option<To>,
+    /// Start from this replica file, which no process may have open, instead of from nothing.
     #[arg(long)]
-    to: Option<u64>,
+    from: Option<PathBuf>,
+}
+
+/// A point in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Seq(u64),
+    /// Microseconds since 1970.
+    Time(i64),
+}
+
+impl FromStr for To {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.strip_prefix('@') {
+            Some(time) => {
+                let time_us = range::time(time).ok().flatten();
+                let due = "Unix seconds or milliseconds, 2026-01-31, RFC 3339, or -1h";
+                time_us.map(Self::Time).ok_or_else(|| anyhow!("@{time} is no time: {due} are due"))
+            }
+            None => text.parse().map(Self::Seq).map_err(|_| anyhow!("{text:?} is no seq")),
+        }
+    }
+}
+
+#[derive(clap::Args)]
+struct Points {
+    /// The log's directory.
+    #[arg(long)]
+    log: PathBuf,
+    /// So many seqs, and as many times.
+    #[arg(long, default_value_t = 25)]
+    count: usize,
 }
 
 #[derive(clap::Args)]
@@ -63,6 +108,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     match args.command {
         Command::Rebuild(command) => rebuild_file(args.json, command),
         Command::Compare(command) => compare(args.json, command).await,
+        Command::Points(command) => points(&command),
     }
 }
 
@@ -71,13 +117,31 @@ fn rebuild_file(as_json: bool, command: Rebuild) -> Result<Exit> {
         let out = command.out.display();
         return Ok(Exit::Refused(format!("{out} exists; name a file that does not")));
     }
-    let report = rebuild(&command.log, &command.out, command.to.map(Seq), |_| {});
+    let to = match command.to {
+        Some(To::Seq(seq)) => Some(Seq(seq)),
+        Some(To::Time(time_us)) => {
+            Some(seq_at(&command.log, time_us).context("find the time in the log")?)
+        }
+        None => None,
+    };
+    let config = RebuildConfig { to, from: command.from };
+    let bar =
+        if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    let progress = |Progress { seq, to }: Progress| {
+        bar.set_length(to.0);
+        bar.set_position(seq.0);
+    };
+    let report = rebuild(&command.log, &command.out, &config, progress);
+    bar.finish_and_clear();
     let report = report.context("rebuild the replica")?;
+    let tables = tables_of(&command.out)?;
     let mut out = Out::new();
     if as_json {
-        out.json(&report)?;
+        let mut json = serde_json::to_value(&report)?;
+        json["tables"] = serde_json::to_value(&tables)?;
+        out.json(&json)?;
     } else {
-        for table in &report.tables {
+        for table in &tables {
             out.line(format_args!("{:<20} {:>9} rows  {}", table.name, table.rows, table.hash))?;
         }
         out.line(format_args!(
@@ -91,6 +155,37 @@ fn rebuild_file(as_json: bool, command: Rebuild) -> Result<Exit> {
     out.flush()?;
     Ok(Exit::Done)
 }
+
+/// Figures and hashes of the tables in a replica file.
+fn tables_of(path: &Path) -> Result<Vec<TableReport>> {
+    let snapshot = Snapshot::open(path).context("open the replica")?;
+    table_reports(&snapshot).context("hash the tables")
+}
+
+fn points(command: &Points) -> Result<Exit> {
+    let dir = tempfile::tempdir().context("make a directory for the rebuilt replicas")?;
+    let report = check_points(&command.log, dir.path(), command.count);
+    let report = report.context("compare rebuilds with a model")?;
+    let mut out = Out::new();
+    for wrong in report.wrong.iter().take(SHOWN) {
+        out.line(wrong)?;
+    }
+    let pass = report.wrong.is_empty() && report.seqs >= command.count;
+    out.json(&json!({
+        "show": "replay-points",
+        "pass": pass,
+        "seqs": report.seqs,
+        "times": report.times,
+        "records": report.records,
+        "rows_compared": report.rows,
+        "wrong": report.wrong.len(),
+    }))?;
+    out.flush()?;
+    Ok(if pass { Exit::Done } else { Exit::Found })
+}
+
+/// Differences that are listed.
+const SHOWN: usize = 20;
 
 /// Another side of a comparison.
 struct Side {
@@ -112,9 +207,9 @@ async fn compare(as_json: bool, command: Compare) -> Result<Exit> {
     };
     let dir = tempfile::tempdir().context("make a directory for the rebuilt replica")?;
     let file = dir.path().join("replica.redb");
-    let rebuilt = rebuild(&command.log, &file, Some(Seq(other.seq)), |_| {});
-    let rebuilt = rebuilt.context("rebuild the replica")?;
-    let ours = by_name(&rebuilt.tables);
+    let config = RebuildConfig { to: Some(Seq(other.seq)), from: None };
+    let rebuilt = rebuild(&command.log, &file, &config, |_| {}).context("rebuild the replica")?;
+    let ours = by_name(&tables_of(&file)?);
     let names: std::collections::BTreeSet<_> = ours.keys().chain(other.tables.keys()).collect();
     let mut different = 0;
     let mut lines = Vec::new();
@@ -144,17 +239,11 @@ fn by_name(tables: &[TableReport]) -> BTreeMap<String, (u64, String)> {
     tables.iter().map(|table| (table.name.clone(), (table.rows, table.hash.clone()))).collect()
 }
 
-/// A copy is read: opening a replica moves a damaged one aside, and looking must not.
-fn of_file(path: &std::path::Path, log_id: revenant_log::LogId) -> Result<Side> {
-    let dir = tempfile::tempdir().context("make a directory for a copy")?;
-    let copy = dir.path().join("copy.redb");
-    std::fs::copy(path, &copy).with_context(|| format!("copy {}", path.display()))?;
-    let (replica, report) =
-        Replica::open(copy, log_id, &ReplicaConfig::default()).context("open the replica")?;
-    if let Some((_, reason)) = report.moved_aside {
-        anyhow::bail!("{} cannot be used: {reason}", path.display());
+fn of_file(path: &Path, log_id: LogId) -> Result<Side> {
+    let snapshot = Snapshot::open(path).with_context(|| format!("open {}", path.display()))?;
+    if snapshot.log_id() != log_id {
+        anyhow::bail!("{} belongs to log {}", path.display(), snapshot.log_id());
     }
-    let snapshot = replica.snapshot()?;
     Ok(Side { seq: snapshot.seq().0, tables: by_name(&table_reports(&snapshot)?) })
 }
 
@@ -179,4 +268,18 @@ async fn of_scheduler(url: &str, secret: Option<&str>) -> Result<Side> {
             .filter(|(_, (rows, _))| *rows > 0)
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seq_is_told_from_a_time() {
+        assert_eq!("7".parse::<To>().unwrap(), To::Seq(7));
+        assert_eq!("@1600000000".parse::<To>().unwrap(), To::Time(1_600_000_000_000_000));
+        for text in ["", "-1", "x", "@", "@end", "@yesterday", "1:2"] {
+            assert!(text.parse::<To>().is_err(), "{text}");
+        }
+    }
 }

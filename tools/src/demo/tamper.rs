@@ -13,6 +13,7 @@ use revenant_log::segment::header::{HEADER_BYTES, SegmentHeader};
 use revenant_log::{
     Log, LogConfig, LogId, Op, ReadOnlyLog, RecordId, Seq, SourcePos, Transaction, Value, Witnesses,
 };
+use revenant_replica::{RebuildConfig, rebuild};
 use serde::Serialize;
 
 use super::services::{Services, Who};
@@ -80,7 +81,7 @@ async fn row(site: &Site, client: &Client, services: &mut Services) -> Result<()
     let forged = site.dir.join("forged");
     write(&forged, id, transactions).await?;
     let file = site.dir.join("forged.redb");
-    revenant_replica::rebuild(&forged, &file, None, |_| {}).context("rebuild the replica")?;
+    rebuild(&forged, &file, &RebuildConfig::default(), |_| {}).context("rebuild the replica")?;
     let real = only_file(&site.replica_dir())?;
     std::fs::rename(&file, &real).context("exchange the replica")?;
     std::fs::remove_dir_all(&forged).context("remove the forged log")?;

@@ -5,7 +5,7 @@ mod dump;
 mod filter;
 mod ls;
 mod print;
-mod range;
+pub(crate) mod range;
 mod stat;
 mod tail;
 mod verify;

@@ -110,7 +110,11 @@ fn seq(text: &str) -> Result<Option<u64>> {
     }
 }
 
-fn time(text: &str) -> Result<Option<i64>> {
+/// Microseconds since 1970; `None` for either end.
+///
+/// # Errors
+/// It is no time.
+pub(crate) fn time(text: &str) -> Result<Option<i64>> {
     if matches!(text, "" | "start" | "end") {
         return Ok(None);
     }
