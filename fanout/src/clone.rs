@@ -1,5 +1,5 @@
-//! The clone: reads the rows of tables that are not in the log yet, page by page, and appends them as
-//! `load` records, while the capture goes on.
+//! The clone: reads the rows of tables that are not in the log yet, page by page and several tables at once, and
+//! appends them as `load` records, while the capture goes on. How far it came is durable after every page.
 //!
 //! The feed is read from before the first page on, so whatever a page does not show is in the feed, and
 //! what it shows too early comes again. A row that changed while its page was read is left to the feed:
@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
 use revenant_log::Op;
 use tokio::sync::watch;
 
@@ -16,6 +17,9 @@ use crate::journal::{Found, Journal};
 use crate::reconcile::Reconciler;
 use crate::source::Source;
 use crate::tables::{Tables, Work};
+
+/// Tables worked on at once: while one's page is on its way, others' are appended.
+const TABLES_AT_ONCE: usize = 4;
 
 /// Does for every table what is left to do.
 pub struct Cloner {
@@ -42,17 +46,27 @@ impl Cloner {
     /// The source, the log or the store fails; what was done stays done.
     pub async fn work(&self) -> Result<(), Error> {
         self.tables.found(&self.source.tables().await?).await?;
-        while let Some((table, work)) = self.tables.next_work() {
-            match work {
-                Work::Load { after } => self.load(&table, after).await?,
-                Work::Compare => {
-                    self.reconciler.table(&table).await?;
-                    self.compared(&table).await?;
-                }
-                Work::Nothing => {}
+        loop {
+            let work = self.tables.work();
+            if work.is_empty() {
+                return Ok(());
             }
+            // A table that fails lets the others come to an end, so that no reading is left open.
+            let works = work.into_iter().map(|(table, work)| self.one(table, work));
+            let done: Vec<_> = stream::iter(works).buffer_unordered(TABLES_AT_ONCE).collect().await;
+            done.into_iter().collect::<Result<(), _>>()?;
         }
-        Ok(())
+    }
+
+    async fn one(&self, table: String, work: Work) -> Result<(), Error> {
+        match work {
+            Work::Load { after } => self.load(&table, after).await,
+            Work::Compare => {
+                self.reconciler.table(&table).await?;
+                self.compared(&table).await
+            }
+            Work::Nothing => Ok(()),
+        }
     }
 
     async fn load(&self, table: &str, mut after: Option<revenant_log::Key>) -> Result<(), Error> {

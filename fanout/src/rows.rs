@@ -1,5 +1,6 @@
 //! `Rows`: the replica, kept up with the log by a thread of its own, and opened anew when it fails.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use revenant_log::{EventLog, Seq};
-use revenant_replica::{Pace, Replica, ReplicaConfig, Snapshot, follow};
+use revenant_replica::{HashCache, Pace, Replica, ReplicaConfig, Snapshot, TableReport, follow};
 use tokio::sync::watch;
 
 use crate::error::Error;
@@ -18,6 +19,7 @@ const REOPEN_WAIT: Duration = Duration::from_secs(1);
 /// The replica and its thread.
 pub struct Rows {
     shared: Arc<Shared>,
+    hashes: HashCache,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -56,7 +58,7 @@ impl Rows {
                 path: shared.path.clone(),
                 source,
             })?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, hashes: HashCache::default(), thread: Mutex::new(Some(thread)) })
     }
 
     /// All rows as of now, held still. Blocks for a moment.
@@ -68,6 +70,25 @@ impl Rows {
             Some(replica) => Ok(replica.snapshot()?),
             None => Err(Error::Ended("the replica")),
         }
+    }
+
+    /// Every table with its hash, as of one seq. Blocks for as long as it takes to read the tables that changed since
+    /// the last call.
+    ///
+    /// # Errors
+    /// As [`Rows::snapshot`].
+    pub fn table_reports(&self) -> Result<(Seq, Vec<TableReport>), Error> {
+        let snapshot = self.snapshot()?;
+        Ok((snapshot.seq(), self.hashes.reports(&snapshot)?))
+    }
+
+    /// The hashes that are known as of now, by table. Reads no row.
+    ///
+    /// # Errors
+    /// As [`Rows::snapshot`].
+    pub fn known_hashes(&self) -> Result<(Seq, BTreeMap<String, String>), Error> {
+        let snapshot = self.snapshot()?;
+        Ok((snapshot.seq(), self.hashes.known(&snapshot)?))
     }
 
     /// The last seq that the rows contain.

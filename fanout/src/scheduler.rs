@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revenant_log::{EventLog, Log, LogConfig, Witnesses};
-use revenant_replica::{Pace, Snapshot};
+use revenant_replica::{Leases, Pace, Snapshot};
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -28,6 +28,7 @@ use crate::reconcile::{Drift, Reconciler};
 use crate::registry::Registry;
 use crate::retention::Retention;
 use crate::rows::Rows;
+use crate::snapshot::watch_leases;
 use crate::source::Source;
 use crate::store::{Saved, Store};
 use crate::tables::Tables;
@@ -71,6 +72,7 @@ pub(crate) struct Context {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) rows: Arc<Rows>,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tables: Arc<Tables>,
     pub(crate) claims: Claims,
@@ -298,6 +300,7 @@ impl Parts {
         let context = Arc::new(Context {
             log: shared,
             rows,
+            leases: Arc::new(Leases::new(config.bootstrap_timeout)),
             registry: Arc::new(registry),
             tables,
             claims: Claims::new(Arc::clone(&journal)),
@@ -400,6 +403,14 @@ impl Parts {
         tasks.spawn(async move {
             retention(&context).run(&context.stop).await;
             Ok("the retention")
+        });
+        let context = Arc::clone(&self.context);
+        tasks.spawn(async move {
+            tokio::select! {
+                () = context.stop.cancelled() => {}
+                () = watch_leases(&context.leases) => {}
+            }
+            Ok("the leases")
         });
         let context = Arc::clone(&self.context);
         tasks.spawn(async move {

@@ -77,12 +77,12 @@ impl Tables {
         self.inner().get(name).cloned()
     }
 
-    /// A table with work to do, the first by name.
+    /// Every table with work to do, by name.
     #[must_use]
-    pub fn next_work(&self) -> Option<(String, Work)> {
+    pub fn work(&self) -> Vec<(String, Work)> {
         let inner = self.inner();
-        let (name, state) = inner.iter().find(|(_, state)| state.work != Work::Nothing)?;
-        Some((name.clone(), state.work.clone()))
+        let due = inner.iter().filter(|(_, state)| state.work != Work::Nothing);
+        due.map(|(name, state)| (name.clone(), state.work.clone())).collect()
     }
 
     /// Whether a table was never loaded whole.

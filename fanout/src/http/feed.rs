@@ -43,11 +43,12 @@ pub(super) async fn snapshot(
         return Problem::from(turned).into_response();
     }
     let (items, outbox) = mpsc::channel(PAGES_AHEAD);
-    let receiver = Receiver { registry: Arc::clone(&context.registry), ssp_id, epoch, items };
+    let (registry, leases) = (Arc::clone(&context.registry), Arc::clone(&context.leases));
+    let receiver = Receiver { registry, ssp_id, epoch, leases, items };
     let rows = Arc::clone(&context.rows);
     let log_epoch = context.log.epoch();
     tokio::task::spawn_blocking(move || {
-        let sent = rows.snapshot().and_then(|snapshot| receiver.send(&snapshot, log_epoch));
+        let sent = rows.snapshot().and_then(|snapshot| receiver.send(snapshot, log_epoch));
         if let Err(error) = sent {
             tracing::error!(%error, ssp_id = receiver.ssp_id, "the snapshot breaks off");
         }

@@ -1,6 +1,7 @@
 //! `/ssp/*`: SSPs come, say that they live, and are told when they must come again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -48,7 +49,13 @@ pub(super) async fn register(
         let text = "Scheduler is still cloning database";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
-    let snapshot_seq = context.rows.applied_seq();
+    let rows = Arc::clone(&context.rows);
+    let known = tokio::task::spawn_blocking(move || rows.known_hashes()).await;
+    let (snapshot_seq, hashes) = match known {
+        Ok(Ok(known)) => known,
+        // The replica is being opened anew; an SSP that comes now is not kept waiting for that.
+        _ => (context.rows.applied_seq(), BTreeMap::new()),
+    };
     let Register { ssp_id, url, version, env, .. } = request;
     let url = url.trim_end_matches('/').to_owned();
     let registration = Registration { url, version, epoch: 0, env, lapsed: false };
@@ -60,6 +67,8 @@ pub(super) async fn register(
     let views: Vec<_> = views.iter().map(|(_, view)| takeover_of(view)).collect();
     let body = json!({
         "snapshot_seq": snapshot_seq,
+        // As far as they are known: nobody waits here for rows to be read. `/health/snapshot` has all of them.
+        "table_hashes": hashes,
         "native": {
             "log_id": context.log.id().to_string(),
             "epoch": registration.epoch,

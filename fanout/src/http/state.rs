@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use revenant_replica::TableReport;
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -17,7 +19,7 @@ use crate::rows::Rows;
 use crate::scheduler::Context;
 use crate::tables::Work;
 
-/// Everything about the scheduler. Hashes read every row.
+/// Everything about the scheduler. Reads the rows of the tables that changed since hashes were last asked for.
 pub(super) async fn state(State(context): Shared) -> Response {
     let rows = Arc::clone(&context.rows);
     let replica = match tokio::task::spawn_blocking(move || replica(&rows)).await {
@@ -43,6 +45,7 @@ pub(super) async fn state(State(context): Shared) -> Response {
             "groups": stats.groups,
         },
         "replica": replica,
+        "leases": leases(&context),
         "capture": capture(&context),
         "tables": tables(&context),
         "cursors": cursors(&context),
@@ -53,18 +56,27 @@ pub(super) async fn state(State(context): Shared) -> Response {
 
 fn replica(rows: &Rows) -> Result<Value, Error> {
     let checkpoint_seq = rows.checkpoint_seq();
-    let snapshot = rows.snapshot()?;
+    let (applied_seq, reports) = rows.table_reports()?;
     let mut tables = BTreeMap::new();
-    for table in snapshot.tables()? {
-        let hash = snapshot.hash(&table.name)?;
-        let figures = json!({ "rows": table.rows, "signature": table.signature, "hash": hash });
-        tables.insert(table.name, figures);
+    for TableReport { name, rows, signature, hash } in reports {
+        tables.insert(name, json!({ "rows": rows, "signature": signature, "hash": hash }));
     }
     Ok(json!({
-        "applied_seq": snapshot.seq(),
+        "applied_seq": applied_seq,
         "checkpoint_seq": checkpoint_seq,
         "tables": tables,
     }))
+}
+
+/// The snapshots that are being sent.
+fn leases(context: &Context) -> Vec<Value> {
+    let now = Instant::now();
+    let held = context.leases.held().into_iter();
+    held.map(|lease| {
+        let left_s = lease.deadline.saturating_duration_since(now).as_secs();
+        json!({ "id": lease.id, "seq": lease.seq, "ends_in_s": left_s })
+    })
+    .collect()
 }
 
 fn capture(context: &Context) -> Value {

@@ -365,3 +365,20 @@ async fn a_sweep_finds_what_no_doorbell_announced() {
     life.wait_equal(&sim).await;
     life.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_are_cloned_beside_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::new();
+    for table in ["a", "b", "c", "d"] {
+        sim.define(table, true);
+        for n in 0..50 {
+            sim.write(vec![(table, Key::Int(n), Some(n))]);
+        }
+    }
+    // One after the other would wait here for ever.
+    sim.meet(4);
+    let life = Life::ready(quick(dir.path()), &sim).await;
+    life.wait_equal(&sim).await;
+    life.stop().await;
+}

@@ -11,7 +11,7 @@ use revenant_fanout::{
     ChangePage, FeedTime, Source, SourceError, SourceRow, SourceTable, SourceTransaction,
 };
 use revenant_log::{Event, Key, Op, SourcePos, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 
 /// 2026-01-01, microseconds since 1970.
 const EPOCH_US: i64 = 1_767_225_600_000_000;
@@ -30,6 +30,8 @@ struct Inner {
     page: AtomicU64,
     bell: Notify,
     deaf: AtomicBool,
+    /// Where readers of a first page wait for each other.
+    meeting: Mutex<Option<Arc<Barrier>>>,
 }
 
 #[derive(Default)]
@@ -62,6 +64,7 @@ impl Sim {
             page: AtomicU64::new(50),
             bell: Notify::new(),
             deaf: AtomicBool::new(false),
+            meeting: Mutex::default(),
         }))
     }
 
@@ -81,6 +84,11 @@ impl Sim {
     /// Whether it rings when something changes.
     pub(crate) fn set_deaf(&self, deaf: bool) {
         self.0.deaf.store(deaf, Ordering::SeqCst);
+    }
+
+    /// Has the readers of first pages of tables wait until there are `count` of them.
+    pub(crate) fn meet(&self, count: usize) {
+        *self.0.meeting.lock().unwrap() = Some(Arc::new(Barrier::new(count)));
     }
 
     /// Transactions of one page of the feed.
@@ -268,6 +276,10 @@ impl Source for Sim {
         limit: usize,
     ) -> Result<Vec<SourceRow>, SourceError> {
         self.answer()?;
+        let meeting = self.0.meeting.lock().unwrap().clone();
+        if let Some(meeting) = meeting.filter(|_| after.is_none()) {
+            meeting.wait().await;
+        }
         let rows: Vec<SourceRow> = {
             let data = self.data();
             let rows = data.tables.get(table).into_iter().flatten();
