@@ -51,10 +51,6 @@ bench-log-peers *ARGS:
 bench-replica:
     cargo bench -q -p revenant-replica --bench replica
 
-# Rebuilds of a real history's log to 25 seqs and 25 times, each compared with a model.
-replay-points:
-    cargo test -q -p revenant-replica --test points
-
 # All measurements: a short table, then one line of JSON. Some minutes, and a quiet machine.
 bench *ARGS:
     cargo build --workspace --bin revenant

@@ -61,7 +61,8 @@ pub struct OpenReport {
 /// - Every snapshot holds still for as long as it lives and holds nobody up.
 pub struct Replica {
     path: PathBuf,
-    database: Database,
+    /// Taken when it is dropped.
+    database: Option<Database>,
     log_id: LogId,
     applied: AtomicU64,
     feed_high: AtomicU64,
@@ -156,7 +157,7 @@ impl Replica {
         }
         let replica = Self {
             path: path.to_owned(),
-            database,
+            database: Some(database),
             log_id,
             applied: AtomicU64::new(snapshot.seq().0),
             feed_high: AtomicU64::new(snapshot.feed_high()),
@@ -210,6 +211,10 @@ impl Replica {
         Seq(self.checkpoint.load(Ordering::Acquire))
     }
 
+    fn database(&self) -> &Database {
+        self.database.as_ref().expect("it is taken only when the replica is dropped")
+    }
+
     fn stats(&self) -> MutexGuard<'_, BTreeMap<String, Stat>> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,7 +240,7 @@ impl Replica {
     fn write(&self, records: &[RawRecord<'_>], last: &RawRecord<'_>) -> Result<Seq, Error> {
         let mut stats_now = self.stats();
         let mut stats = stats_now.clone();
-        let mut transaction = self.database.begin_write().map_err(Error::database("write"))?;
+        let mut transaction = self.database().begin_write().map_err(Error::database("write"))?;
         transaction.set_durability(Durability::None).map_err(Error::database("write"))?;
         write_rows(&transaction, records, &mut stats)?;
         let feed_high = records.iter().map(|record| record.feed_high).max().unwrap_or(0);
@@ -270,7 +275,8 @@ impl Replica {
     pub fn save(&self) -> Result<Snapshot, Error> {
         guarded(|| {
             let _held = self.stats();
-            let mut transaction = self.database.begin_write().map_err(Error::database("write"))?;
+            let mut transaction =
+                self.database().begin_write().map_err(Error::database("write"))?;
             // After a crash redb then needs no walk through the whole file.
             transaction.set_quick_repair(true);
             transaction.commit().map_err(Error::database("commit"))?;
@@ -323,8 +329,22 @@ impl Replica {
     /// # Errors
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        let transaction = self.database.begin_read().map_err(Error::database("read"))?;
+        let transaction = self.database().begin_read().map_err(Error::database("read"))?;
         Snapshot::new(transaction)
+    }
+}
+
+impl Drop for Replica {
+    /// redb may panic once more when it closes a file in which it came upon damage.
+    fn drop(&mut self) {
+        let database = self.database.take();
+        let closed = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::warn!(%error, path = %self.path.display(), "close the replica");
+        }
     }
 }
 

@@ -235,7 +235,7 @@ impl Snapshot {
                 check("row", key, value)?;
                 found.toggle(value)?;
                 found.rows += 1;
-                Ok(found.rows % STOP_ROWS != 0 || !stop.load(Ordering::Acquire))
+                Ok(!found.rows.is_multiple_of(STOP_ROWS) || !stop.load(Ordering::Acquire))
             })?;
             if stop.load(Ordering::Acquire) {
                 return Ok(false);

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use revenant_log::{ErrorKind, Log, LogConfig, LogId, Seq, Witnesses};
 use revenant_replica::{
-    Error, RebuildConfig, RebuildReport, Replica, ReplicaConfig, Snapshot, rebuild, seq_at,
+    Error, RebuildConfig, RebuildReport, Replica, ReplicaConfig, Snapshot, check_points, rebuild,
+    seq_at,
 };
 use tempfile::TempDir;
 
@@ -157,4 +158,13 @@ async fn a_time_gives_what_was_committed_until_then() {
     let report = work.rebuild(&out, &RebuildConfig { to: Some(to), from: None }).unwrap();
     assert_eq!(report.time_us, 20);
     work.assert_rows_at(&out, ends[20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rebuilds_to_many_points_equal_a_model_that_is_told_the_log() {
+    let work = work(36, 150).await;
+    let report = check_points(&work.path("log"), work.dir.path(), 22).unwrap();
+    assert_eq!(report.wrong, Vec::<String>::new());
+    assert_eq!((report.seqs, report.times, report.records), (22, 22, work.last.0));
+    assert!(report.rows > 44, "{report:?}");
 }
