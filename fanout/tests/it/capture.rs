@@ -318,21 +318,20 @@ async fn a_database_that_is_down_is_waited_for() {
     sim.write(vec![("a", Key::Int(1), Some(1))]);
     sim.set_down(true);
     let life = Life::start(quick(dir.path()), &sim).await;
-    sleep(Duration::from_millis(200)).await;
-    let health = life.get("/health").await;
-    assert_eq!(health["trouble"]["tables"], "the database is unavailable: it is down");
+    let down = "the database is unavailable: it is down";
+    let refused = |health: &Json| health["trouble"]["tables"] == down;
+    let health = life.wait_health("its tables cannot be asked for", refused).await;
     assert_eq!(health["waiting_for"], "database");
     assert_eq!(health["capture"]["connected"], false);
     assert_eq!(life.get("/health/ready").await["status"], "cloning");
     sim.set_down(false);
     life.wait_ready().await;
     life.wait_equal(&sim).await;
-    assert_eq!(life.get("/health").await["waiting_for"], Json::Null);
+    life.wait_health("nothing is waited for", |health| health["waiting_for"].is_null()).await;
     sim.set_down(true);
-    sleep(Duration::from_millis(600)).await;
-    let health = life.get("/health").await;
-    assert_eq!(health["waiting_for"], "database");
-    assert_eq!(health["trouble"]["capture"], "the database is unavailable: it is down");
+    let waiting =
+        |health: &Json| health["waiting_for"] == "database" && health["trouble"]["capture"] == down;
+    life.wait_health("it is away again", waiting).await;
     life.stop().await;
     // What was offered once is offered while the database is away.
     let life = Life::ready(quick(dir.path()), &sim).await;

@@ -61,6 +61,19 @@ impl Life {
         reqwest::get(self.url(path)).await.unwrap().json().await.unwrap()
     }
 
+    /// Asks for health until it is as expected, and returns it.
+    pub(crate) async fn wait_health(&self, what: &str, expected: impl Fn(&Json) -> bool) -> Json {
+        let begun = Instant::now();
+        loop {
+            let health = self.get("/health").await;
+            if expected(&health) {
+                return health;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: {health}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Json) -> (u16, String) {
         let answer = reqwest::Client::new().post(self.url(path)).json(&body).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
