@@ -51,6 +51,10 @@ bench-log-peers *ARGS:
 bench-replica:
     cargo bench -q -p revenant-replica --bench replica
 
+# The replica next to SurrealDB's embedded engine, for the same upserts.
+bench-replica-surrealdb:
+    cargo bench -q --workspace --profile dev --bench upserts
+
 # All measurements: a short table, then one line of JSON. Some minutes, and a quiet machine.
 bench *ARGS:
     cargo build --workspace --bin revenant
