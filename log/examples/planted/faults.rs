@@ -155,6 +155,22 @@ pub(crate) const FAULTS: &[Fault] = &[
         "golden::the_golden_killed_log_is_recovered_and_goes_on"
     ),
     fault!(
+        "torn-roll-outlives-the-open-frame",
+        "recovery/apply.rs",
+        "    discard(storage, &config.dir, &unused, &mut report)?;\n    \
+         storage.sync_dir(&folder).map_err(Error::io(\"sync\", &folder))?;\n    \
+         if end.scan.whole_end + CONTROL_BYTES / 2 <= last.header.capacity {\n        \
+         segments.push(Arc::new(begin(ended, open)?));\n",
+        "    let here = end.scan.whole_end + CONTROL_BYTES / 2 <= last.header.capacity;\n    \
+         let later = here && crate::planted(\"torn-roll-outlives-the-open-frame\");\n    \
+         if !later { discard(storage, &config.dir, &unused, &mut report)?; \
+         storage.sync_dir(&folder).map_err(Error::io(\"sync\", &folder))?; }\n    \
+         if here { segments.push(Arc::new(begin(ended, open)?));\n    \
+         if later { discard(storage, &config.dir, &unused, &mut report)?; \
+         storage.sync_dir(&folder).map_err(Error::io(\"sync\", &folder))?; }\n",
+        "crash::a_recovery_from_a_torn_roll_cut_short_anywhere_is_done_again"
+    ),
+    fault!(
         "unsynced-end-trusted-at-opening",
         "recovery/apply.rs",
         "if unvouched < from {",
