@@ -218,7 +218,122 @@ impl FrameHeader {
     }
 }
 
-/// A frame whose checksums hold.
+/// A frame whose checksums hold, in bytes that someone else keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameRef<'a> {
+    /// Its header.
+    pub header: FrameHeader,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+impl<'a> FrameRef<'a> {
+    /// Reads the frame that `bytes` start with and that stands at `offset` of the file with `salt`.
+    ///
+    /// # Errors
+    /// What of it does not hold, its padding included.
+    pub fn decode(bytes: &'a [u8], offset: u64, salt: u32) -> Result<Self, Corruption> {
+        let header = FrameHeader::decode(bytes, salt, offset)?;
+        let len = usize::try_from(header.frame_len()).map_err(|_| Corruption::PayloadChecksum)?;
+        if bytes.len() < len {
+            return Err(Corruption::Frame("the frame ends beyond the file".into()));
+        }
+        let payload_end = header.header_len() + header.payload_len as usize;
+        let payload = &bytes[header.header_len()..payload_end];
+        if crc32fast::hash(payload) != header.payload_crc {
+            return Err(Corruption::PayloadChecksum);
+        }
+        if bytes[payload_end..len].iter().any(|&byte| byte != 0) {
+            return Err(Corruption::Padding);
+        }
+        let frame = Self { header, payload };
+        frame.check_ends()?;
+        Ok(frame)
+    }
+
+    /// The frame that `bytes` start with, whose `header` was read from them by [`FrameRef::decode`].
+    pub(crate) fn vouched(bytes: &'a [u8], header: FrameHeader) -> Self {
+        let start = header.header_len();
+        Self { header, payload: &bytes[start..start + header.payload_len as usize] }
+    }
+
+    /// Records do not overlap, leave nothing out, and none is empty.
+    fn check_ends(&self) -> Result<(), Corruption> {
+        let (table, body) = self
+            .payload
+            .split_at_checked(self.header.record_count as usize * 4)
+            .ok_or_else(|| Corruption::Frame("shorter than its table of records".into()))?;
+        let mut previous = 0;
+        for end in table.chunks_exact(4).map(end_at) {
+            if end <= previous {
+                return Err(Corruption::Frame("record ends do not ascend".into()));
+            }
+            previous = end;
+        }
+        if self.header.record_count > 0 && previous != body.len() {
+            return Err(Corruption::Frame("records do not fill the payload".into()));
+        }
+        Ok(())
+    }
+
+    /// Its records with their seqs, in order; none in a control frame.
+    #[must_use]
+    pub fn records(self) -> FrameRecords<'a> {
+        let (table, bodies) = self.payload.split_at(self.header.record_count as usize * 4);
+        FrameRecords { next: self.header.base_seq, start: 0, table, bodies }
+    }
+}
+
+/// Records of a frame with their seqs, in bytes that someone else keeps: nothing is copied or allocated.
+#[derive(Clone, Debug)]
+pub struct FrameRecords<'a> {
+    next: Seq,
+    /// Where the next record starts in `bodies`.
+    start: usize,
+    /// Ends of the records that are left.
+    table: &'a [u8],
+    bodies: &'a [u8],
+}
+
+impl FrameRecords<'_> {
+    /// Those from `seq` on.
+    #[must_use]
+    pub fn starting(mut self, seq: Seq) -> Self {
+        let skipped = usize::try_from(seq.0.saturating_sub(self.next.0)).unwrap_or(usize::MAX);
+        let skipped = skipped.min(self.table.len() / 4);
+        let (before, table) = self.table.split_at(skipped * 4);
+        if let Some((_, last)) = before.split_last_chunk::<4>() {
+            self.start = end_at(last);
+        }
+        Self { next: Seq(self.next.0 + skipped as u64), table, ..self }
+    }
+}
+
+impl<'a> Iterator for FrameRecords<'a> {
+    type Item = (Seq, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (entry, table) = self.table.split_first_chunk::<4>()?;
+        let end = end_at(entry);
+        let (seq, record) = (self.next, &self.bodies[self.start..end]);
+        (self.next, self.start, self.table) = (seq.next(), end, table);
+        Some((seq, record))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.table.len() / 4;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for FrameRecords<'_> {}
+
+/// The end of a record, as the table of its frame gives it.
+fn end_at(entry: &[u8]) -> usize {
+    u32::from_le_bytes(entry.try_into().expect("4 bytes")) as usize
+}
+
+/// A frame whose checksums hold, with its bytes.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// Its header.
@@ -238,27 +353,10 @@ impl Frame {
         offset: u64,
         salt: u32,
     ) -> Result<Self, Corruption> {
-        let Some(at) = offset.checked_sub(file_start).and_then(|at| usize::try_from(at).ok())
-        else {
-            return Err(Corruption::SyncWord);
-        };
-        let rest = file.get(at..).ok_or(Corruption::SyncWord)?;
-        let header = FrameHeader::decode(rest, salt, offset)?;
-        let len = usize::try_from(header.frame_len()).map_err(|_| Corruption::PayloadChecksum)?;
-        if rest.len() < len {
-            return Err(Corruption::Frame("the frame ends beyond the file".into()));
-        }
-        let payload_end = header.header_len() + header.payload_len as usize;
-        let payload = file.slice(at + header.header_len()..at + payload_end);
-        if crc32fast::hash(&payload) != header.payload_crc {
-            return Err(Corruption::PayloadChecksum);
-        }
-        if rest[payload_end..len].iter().any(|&byte| byte != 0) {
-            return Err(Corruption::Padding);
-        }
-        let frame = Self { header, payload };
-        frame.check_ends()?;
-        Ok(frame)
+        let at = offset.checked_sub(file_start).and_then(|at| usize::try_from(at).ok());
+        let rest = at.and_then(|at| file.get(at..)).ok_or(Corruption::SyncWord)?;
+        let FrameRef { header, payload } = FrameRef::decode(rest, offset, salt)?;
+        Ok(Self { header, payload: file.slice_ref(payload) })
     }
 
     /// The chain hash of `seq` or, if that is behind this frame, of its last record; `chain` is the one
@@ -287,30 +385,6 @@ impl Frame {
         Self { header, payload: file.slice(start..start + header.payload_len as usize) }
     }
 
-    fn check_ends(&self) -> Result<(), Corruption> {
-        let count = self.header.record_count as usize;
-        let Some(body) = self.payload.len().checked_sub(count * 4) else {
-            return Err(Corruption::Frame("shorter than its table of records".into()));
-        };
-        let mut previous = 0;
-        for index in 0..count {
-            let end = self.end(index);
-            if end <= previous {
-                return Err(Corruption::Frame("record ends do not ascend".into()));
-            }
-            previous = end;
-        }
-        if count > 0 && previous != body {
-            return Err(Corruption::Frame("records do not fill the payload".into()));
-        }
-        Ok(())
-    }
-
-    fn end(&self, index: usize) -> usize {
-        let at = index * 4;
-        u32::from_le_bytes(self.payload[at..at + 4].try_into().expect("4 bytes")) as usize
-    }
-
     /// The bytes of record `index`, without copying.
     #[must_use]
     pub fn record(&self, index: usize) -> Bytes {
@@ -326,8 +400,9 @@ impl Frame {
     /// Where in the payload record `index` stands.
     fn range(&self, index: usize) -> std::ops::Range<usize> {
         let table = self.header.record_count as usize * 4;
-        let start = if index == 0 { 0 } else { self.end(index - 1) };
-        table + start..table + self.end(index)
+        let end = |index: usize| end_at(&self.payload[index * 4..index * 4 + 4]);
+        let start = if index == 0 { 0 } else { end(index - 1) };
+        table + start..table + end(index)
     }
 }
 

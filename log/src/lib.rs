@@ -58,6 +58,7 @@ mod map;
 pub mod order;
 pub mod raw;
 pub mod read_only;
+pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
@@ -82,6 +83,7 @@ pub use log::{Appended, Log, LogStats, TrimReport};
 pub use order::{encode_key, encode_value};
 pub use raw::RawRecord;
 pub use read_only::{Located, LocatedFrame, ReadOnlyLog, SegmentInfo, SegmentUse};
+pub use reader::Reader;
 pub use record::{
     DecodeError, Event, Op, Record, SourcePos, Transaction, decode_record, encode_parts,
     encode_record,

@@ -17,6 +17,7 @@ use crate::config::{LogConfig, Witnesses};
 use crate::durable::DurableSeq;
 use crate::error::Error;
 use crate::event_log::EventLog;
+use crate::reader::Reader;
 use crate::record::Transaction;
 pub use crate::recovery::LOCK_FILE;
 use crate::recovery::{RecoveryReport, open_for_writing};
@@ -255,6 +256,13 @@ impl Log {
     /// [`Error::Trimmed`] below [`Log::first_seq`]; [`Error::Corrupt`] and [`Error::Io`] from the disk.
     pub fn read(&self, from: Seq, max_bytes: usize) -> Result<WireBatch, Error> {
         self.inner.shared.read(from, max_bytes)
+    }
+
+    /// A walk over durable records from `from` on that copies and allocates none: for all of them at once, where
+    /// [`Log::read`] gives parts that can be kept and sent.
+    #[must_use]
+    pub fn reader(&self, from: Seq) -> Reader {
+        Reader::new(Arc::clone(&self.inner.shared), from)
     }
 
     /// The chain hash of `seq`: the same in every log that holds the same records up to there.

@@ -153,7 +153,7 @@ impl Shared {
     }
 
     /// The last segment of which `low` holds; it holds of the first ones.
-    fn segment(&self, low: impl FnMut(&Arc<Segment>) -> bool) -> Option<Arc<Segment>> {
+    pub(crate) fn segment(&self, low: impl FnMut(&Arc<Segment>) -> bool) -> Option<Arc<Segment>> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         let after = segments.partition_point(low);
         segments.get(after.checked_sub(1)?).cloned()

@@ -6,6 +6,7 @@ use crate::chain::Anchor;
 use crate::config::{LogConfig, Witnesses};
 use crate::error::Error;
 use crate::log::Appended;
+use crate::reader::Reader;
 use crate::record::Transaction;
 use crate::recovery::{RecoveryReport, open_for_writing};
 use crate::seq::Seq;
@@ -105,6 +106,12 @@ impl StepLog {
     /// As there.
     pub fn read(&self, from: Seq, max_bytes: usize) -> Result<WireBatch, Error> {
         self.writer.shared.read(from, max_bytes)
+    }
+
+    /// See [`crate::Log::reader`].
+    #[must_use]
+    pub fn reader(&self, from: Seq) -> Reader {
+        Reader::new(Arc::clone(&self.writer.shared), from)
     }
 
     /// See [`crate::Log::anchor`].

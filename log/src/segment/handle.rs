@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::chain::ChainHash;
 use crate::error::{Corruption, Error};
-use crate::frame::{Frame, FrameHeader, RECORDS_HEADER_BYTES};
+use crate::frame::{Frame, FrameHeader, FrameRef, RECORDS_HEADER_BYTES};
 use crate::segment::footer::{Footer, INDEX_EVERY, IndexEntry};
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
 use crate::seq::Seq;
@@ -139,14 +139,15 @@ impl Segment {
         records: &mut Records,
     ) -> Result<bool, Error> {
         let (sealed, frames_end, start) = self.start(from, 1)?;
-        let mut window = Window::new(self, storage, sealed, records.left())?;
+        let mut window = self.window(storage, sealed, records.left())?;
         let vouched = if sealed { self.vouch(&window, from, frames_end)? } else { start };
         let mut offset = start;
         while offset < frames_end {
             let frame = if offset < vouched {
                 Frame::vouched(&window.bytes, offset)
             } else {
-                window.frame(offset, frames_end)?
+                window.load_frame(self, offset, frames_end)?;
+                window.frame(self, offset)?
             };
             offset += frame.header.frame_len();
             if !frame.header.is_control() && frame.header.next_seq() > from && !records.take(&frame)
@@ -159,7 +160,7 @@ impl Segment {
 
     /// Verifies the frames of a sealed segment from the entry of its index for `seq` to the next one, unless that
     /// was done before, and says where they end.
-    fn vouch(&self, window: &Window<'_>, seq: Seq, frames_end: u64) -> Result<u64, Error> {
+    fn vouch(&self, window: &Window, seq: Seq, frames_end: u64) -> Result<u64, Error> {
         let (entries, entry, mut offset, end) = self.with_state(|state| {
             let index = state.index.as_deref().unwrap_or_default();
             let after = index.partition_point(|entry| entry.seq <= seq);
@@ -173,7 +174,7 @@ impl Segment {
         let bit = 1 << (entry % 64);
         if word.load(Ordering::Relaxed) & bit == 0 {
             while offset < end {
-                offset += window.decode(offset)?.header.frame_len();
+                offset += window.lend(self, offset)?.header.frame_len();
             }
             word.fetch_or(bit, Ordering::Relaxed);
         }
@@ -184,10 +185,11 @@ impl Segment {
     pub(crate) fn chain_at(&self, storage: &dyn Storage, seq: Seq) -> Result<ChainHash, Error> {
         // Two entries back, so that the first frame read ends before `seq` and vouches for the rest.
         let (sealed, frames_end, mut offset) = self.start(seq, 2)?;
-        let mut window = Window::new(self, storage, sealed, WINDOW_BYTES)?;
+        let mut window = self.window(storage, sealed, WINDOW_BYTES)?;
         let mut chain = ChainHash::START;
         while offset < frames_end {
-            let frame = window.frame(offset, frames_end)?;
+            window.load_frame(self, offset, frames_end)?;
+            let frame = window.frame(self, offset)?;
             let Some(after) = frame.chain_until(chain, seq) else { break };
             chain = after;
             offset += frame.header.frame_len();
@@ -197,7 +199,7 @@ impl Segment {
 
     /// Whether it is sealed, where its frames end, and a frame to start from to find `seq`: by the index,
     /// so many entries `back` from the one after it.
-    fn start(&self, seq: Seq, back: usize) -> Result<(bool, u64, u64), Error> {
+    pub(crate) fn start(&self, seq: Seq, back: usize) -> Result<(bool, u64, u64), Error> {
         if self.with_state(|state| state.index.is_none()) {
             let footer = Footer::read(self.file.as_ref(), self.header.salt);
             // Without an index, frames are found all the same, from the first one on; `verify` tells.
@@ -218,6 +220,18 @@ impl Segment {
         }))
     }
 
+    /// For reading about `most` bytes of records, of all of it if it is `sealed`.
+    pub(crate) fn window(
+        &self,
+        storage: &dyn Storage,
+        sealed: bool,
+        most: usize,
+    ) -> Result<Window, Error> {
+        let bytes = if sealed { self.map(storage)? } else { Bytes::new() };
+        let step = most.saturating_add(SMALL_WINDOW_BYTES).min(WINDOW_BYTES);
+        Ok(Window { whole: sealed, start: 0, bytes, step })
+    }
+
     /// The map of a sealed segment; readers share one.
     fn map(&self, storage: &dyn Storage) -> Result<Bytes, Error> {
         if let Some(map) = self.map.get() {
@@ -228,9 +242,8 @@ impl Segment {
     }
 }
 
-/// A part of a segment in memory.
-struct Window<'a> {
-    segment: &'a Segment,
+/// A part of a segment in memory: all of a sealed one as a map, some of one that is still written.
+pub(crate) struct Window {
     whole: bool,
     start: u64,
     bytes: Bytes,
@@ -238,60 +251,65 @@ struct Window<'a> {
     step: usize,
 }
 
-impl<'a> Window<'a> {
-    /// For reading about `most` bytes of records.
-    fn new(
-        segment: &'a Segment,
-        storage: &dyn Storage,
-        sealed: bool,
-        most: usize,
-    ) -> Result<Self, Error> {
-        let bytes = if sealed { segment.map(storage)? } else { Bytes::new() };
-        let step = most.saturating_add(SMALL_WINDOW_BYTES).min(WINDOW_BYTES);
-        Ok(Self { segment, whole: sealed, start: 0, bytes, step })
-    }
-
-    fn frame(&mut self, offset: u64, frames_end: u64) -> Result<Frame, Error> {
-        let salt = self.segment.header.salt;
-        let left = usize::try_from(frames_end - offset).unwrap_or(usize::MAX);
-        if !self.whole && !self.holds(offset, RECORDS_HEADER_BYTES.min(left)) {
-            self.load(offset, frames_end, self.step)?;
+impl Window {
+    /// Sees to it that the frame at `offset` of `segment`, whose frames end at `frames_end`, is in memory
+    /// as far as it is there at all.
+    pub(crate) fn load_frame(
+        &mut self,
+        segment: &Segment,
+        offset: u64,
+        frames_end: u64,
+    ) -> Result<(), Error> {
+        if self.whole {
+            return Ok(());
         }
-        if !self.whole {
-            let at = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
-            if let Some(bytes) = self.bytes.get(at..)
-                && let Ok(header) = FrameHeader::decode(bytes, salt, offset)
-            {
-                let len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
-                if !self.holds(offset, len) {
-                    self.load(offset, frames_end, len.max(self.step))?;
-                }
+        let left = usize::try_from(frames_end - offset).unwrap_or(usize::MAX);
+        if !self.holds(offset, RECORDS_HEADER_BYTES.min(left)) {
+            self.load(segment, offset, left.min(self.step))?;
+        }
+        if let Ok(header) = FrameHeader::decode(self.from(offset), segment.header.salt, offset) {
+            let len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
+            if !self.holds(offset, len) {
+                self.load(segment, offset, left.min(len.max(self.step)))?;
             }
         }
-        self.decode(offset)
+        Ok(())
     }
 
-    fn decode(&self, offset: u64) -> Result<Frame, Error> {
-        let salt = self.segment.header.salt;
-        Frame::decode(&self.bytes, self.start, offset, salt).map_err(|reason| {
-            let seq = self.segment.base_seq;
-            self.segment.corrupt(offset, seq, reason)
-        })
+    /// The frame at `offset` of `segment`, verified.
+    pub(crate) fn frame(&self, segment: &Segment, offset: u64) -> Result<Frame, Error> {
+        let FrameRef { header, payload } = self.lend(segment, offset)?;
+        Ok(Frame { header, payload: self.bytes.slice_ref(payload) })
+    }
+
+    /// As [`Window::frame`], for as long as the window stays.
+    pub(crate) fn lend(&self, segment: &Segment, offset: u64) -> Result<FrameRef<'_>, Error> {
+        FrameRef::decode(self.from(offset), offset, segment.header.salt)
+            .map_err(|reason| segment.corrupt(offset, segment.base_seq, reason))
+    }
+
+    /// The frame at `offset`, whose header this is and which was lent before.
+    pub(crate) fn vouched(&self, offset: u64, header: FrameHeader) -> FrameRef<'_> {
+        FrameRef::vouched(self.from(offset), header)
+    }
+
+    /// What it holds from `offset` on.
+    fn from(&self, offset: u64) -> &[u8] {
+        let at = offset.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.bytes.get(at..)).unwrap_or_default()
     }
 
     fn holds(&self, offset: u64, len: usize) -> bool {
         offset >= self.start && offset + len as u64 <= self.start + self.bytes.len() as u64
     }
 
-    fn load(&mut self, offset: u64, frames_end: u64, len: usize) -> Result<(), Error> {
-        let left = usize::try_from(frames_end - offset).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; len.min(left)];
-        let path = &self.segment.path;
-        let read =
-            self.segment.file.read_at(&mut bytes, offset).map_err(Error::io("read", path))?;
-        bytes.truncate(read);
-        self.start = offset;
-        self.bytes = bytes.into();
+    fn load(&mut self, segment: &Segment, offset: u64, len: usize) -> Result<(), Error> {
+        // The memory of the bytes before is used again, unless a record of them is still held.
+        let mut bytes = std::mem::take(&mut self.bytes).try_into_mut().unwrap_or_default();
+        bytes.resize(len, 0);
+        let read = segment.file.read_at(&mut bytes, offset);
+        bytes.truncate(read.map_err(Error::io("read", &segment.path))?);
+        (self.start, self.bytes) = (offset, bytes.freeze());
         Ok(())
     }
 }

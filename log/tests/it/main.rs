@@ -12,5 +12,6 @@ mod life;
 mod model;
 mod property;
 mod raw;
+mod reader;
 mod refuse;
 mod text;
