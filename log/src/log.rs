@@ -27,7 +27,7 @@ use crate::shared::Shared;
 use crate::storage::fs::Fs;
 use crate::storage::{Lock, Storage};
 use crate::wire::WireBatch;
-use crate::writer::{Prepared, Sync, Writer};
+use crate::writer::{Prepared, Writer};
 
 /// The seqs that an append gave to its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -468,7 +468,7 @@ impl WriterLoop {
         }
         self.deliver_late();
         self.queue.close();
-        if let Err(error) = self.writer.mark(Sync::Now) {
+        if let Err(error) = self.writer.mark_end() {
             tracing::error!(%error, "the log did not close cleanly");
         }
     }
@@ -497,7 +497,7 @@ impl WriterLoop {
             queue = guard;
             if timeout.timed_out() && queue.requests.is_empty() && !queue.closed {
                 drop(queue);
-                if let Err(error) = self.writer.mark(Sync::Later) {
+                if let Err(error) = self.writer.mark_idle() {
                     tracing::error!(%error, "the log stopped");
                 }
                 self.note_state();
@@ -527,7 +527,7 @@ impl WriterLoop {
                         Request::Close(done) => answer(done, Ok(())),
                     }
                 }
-                let result = self.writer.mark(Sync::Now);
+                let result = self.writer.mark_end();
                 self.keeper.stop();
                 answer(done, result);
                 true

@@ -13,7 +13,7 @@ use crate::seq::Seq;
 use crate::shared::Shared;
 use crate::storage::{Lock, Storage};
 use crate::wire::WireBatch;
-use crate::writer::{Prepared, Sync, Writer};
+use crate::writer::{Prepared, Writer};
 
 /// A log whose every step happens when it is called for.
 pub struct StepLog {
@@ -89,7 +89,7 @@ impl StepLog {
     /// # Errors
     /// As [`crate::Log::append`].
     pub fn idle(&mut self) -> Result<(), Error> {
-        self.writer.mark(Sync::Later)
+        self.writer.mark_idle()
     }
 
     /// A clean stop.
@@ -97,7 +97,7 @@ impl StepLog {
     /// # Errors
     /// As [`crate::Log::append`].
     pub fn close(mut self) -> Result<(), Error> {
-        self.writer.mark(Sync::Now)
+        self.writer.mark_end()
     }
 
     /// See [`crate::Log::read`].

@@ -30,8 +30,10 @@ pub(crate) const MAX_TRANSACTION_BYTES: usize = 1 << 30;
 /// Most bytes that an OPEN frame, a mark and the like take in a segment besides records.
 pub(crate) const CONTROL_BYTES: u64 = 1024;
 
-/// What a disk loses at once.
-const SECTOR_BYTES: u64 = 512;
+/// What a disk loses at once: the larger of the usual sectors, 512 and 4096 bytes.
+const SECTOR_BYTES: u64 = 4096;
+/// Bytes that records leave free in a segment: for marks up to the next sector, and control frames before them.
+const FREE_BYTES: u64 = SECTOR_BYTES + CONTROL_BYTES;
 
 /// A transaction as bytes.
 pub(crate) struct Prepared {
@@ -219,6 +221,8 @@ pub(crate) struct Writer {
     chain: ChainHash,
     /// Log position up to which all is durable.
     synced_pos: u64,
+    /// Offset after the marks that stand at `write_offset` until the next group is written over them.
+    marks_end: u64,
     /// Whether a mark would say anything new.
     unmarked: bool,
     poisoned: Option<String>,
@@ -245,6 +249,7 @@ impl Writer {
             next_seq,
             chain,
             synced_pos,
+            marks_end: write_offset,
             unmarked: true,
             poisoned: None,
             groups: 0,
@@ -277,7 +282,7 @@ impl Writer {
         let Some(first) = transactions.first() else { return Ok(0) };
         let needed = first.disk_bytes(self.config.frame_bytes);
         let mut group = Group::default();
-        let fits = self.write_offset + needed + CONTROL_BYTES <= self.active.header.capacity;
+        let fits = self.write_offset + needed + FREE_BYTES <= self.active.header.capacity;
         // What is larger than a group starts a segment: a torn tail behind other records is never longer.
         let alone = needed <= GROUP_BYTES || self.active.with_state(|state| state.times.is_none());
         if !fits || !alone {
@@ -287,7 +292,7 @@ impl Writer {
         let mut taken = 0;
         for transaction in transactions {
             let bytes = transaction.disk_bytes(self.config.frame_bytes);
-            let fits = end + bytes + CONTROL_BYTES <= self.active.header.capacity;
+            let fits = end + bytes + FREE_BYTES <= self.active.header.capacity;
             if taken > 0 && (!fits || end + bytes - self.write_offset > GROUP_BYTES) {
                 break;
             }
@@ -295,7 +300,7 @@ impl Writer {
             taken += 1;
         }
         self.encode(&transactions[..taken], &mut group);
-        self.write(group, Sync::Now)?;
+        self.write(group)?;
         Ok(taken)
     }
 
@@ -332,33 +337,52 @@ impl Writer {
             self.roll(0, &mut group)?;
         }
         self.control(&Control::Trim { first_seq }, &mut group);
-        self.write(group, Sync::Now)
+        self.write(group)
     }
 
-    /// Leaves a witness of what was acknowledged, synced only on a clean stop.
-    pub(crate) fn mark(&mut self, sync: Sync) -> Result<(), Error> {
+    /// Leaves a witness of what was acknowledged when nothing was appended for a while. Not synced, and not for
+    /// good: the next group is written over it, so that being idle takes no space.
+    pub(crate) fn mark_idle(&mut self) -> Result<(), Error> {
         self.check()?;
-        let room = self.write_offset + CONTROL_BYTES / 2 <= self.active.header.capacity;
-        if !room || (!self.unmarked && matches!(sync, Sync::Later)) {
-            return Ok(());
+        if self.unmarked {
+            let marks = self.marks().bytes;
+            let written = self.active.file.write_at(&marks, self.write_offset);
+            self.poison_on(written.map_err(Error::io("write", &self.active.path)))?;
+            self.marks_end = self.write_offset + marks.len() as u64;
+            self.unmarked = false;
         }
-        let mut group = Group::default();
-        self.control(&Control::Mark, &mut group);
-        // A clean stop leaves a mark in a sector of its own, so that no single bad sector takes the last
-        // group and every witness of it.
-        let mark = group.bytes.len() as u64;
-        let apart = (self.write_offset + mark).next_multiple_of(SECTOR_BYTES);
-        while matches!(sync, Sync::Now)
-            && self.write_offset + group.bytes.len() as u64 - mark < apart
-        {
-            if self.write_offset + group.bytes.len() as u64 + mark > self.active.header.capacity {
-                break;
-            }
-            self.control(&Control::Mark, &mut group);
+        Ok(())
+    }
+
+    /// Leaves a durable witness of what was acknowledged: the end of a log that is closed.
+    pub(crate) fn mark_end(&mut self) -> Result<(), Error> {
+        self.check()?;
+        let marks = self.marks();
+        if !marks.bytes.is_empty() {
+            self.write(marks)?;
         }
-        self.write(group, sync)?;
         self.unmarked = false;
         Ok(())
+    }
+
+    /// Marks until one stands in a sector of its own, so that no single bad sector takes the last group and
+    /// every witness of it. Fewer where the segment ends.
+    fn marks(&self) -> Group {
+        let apart = self.write_offset.next_multiple_of(SECTOR_BYTES);
+        let mut group = Group::default();
+        let mut start = self.write_offset;
+        loop {
+            let mark = start;
+            self.control(&Control::Mark, &mut group);
+            start = self.write_offset + group.bytes.len() as u64;
+            if start > self.active.header.capacity {
+                group.bytes.truncate(usize::try_from(mark - self.write_offset).expect("in memory"));
+                return group;
+            }
+            if mark >= apart {
+                return group;
+            }
+        }
     }
 
     pub(crate) fn is_unmarked(&self) -> bool {
@@ -369,16 +393,12 @@ impl Writer {
     /// rolling costs no sync of its own. All of the segment before is durable already.
     fn roll(&mut self, needed: u64, group: &mut Group) -> Result<(), Error> {
         let number = self.active.header.number + 1;
-        let capacity = self.config.segment_bytes.max(HEADER_BYTES + needed + 2 * CONTROL_BYTES);
+        let capacity =
+            self.config.segment_bytes.max(HEADER_BYTES + needed + CONTROL_BYTES + FREE_BYTES);
         let storage = self.shared.storage.as_ref();
         let spare = self.spare.take(storage, &self.config, self.shared.id, capacity)?;
+        self.keep_marks()?;
         let base_pos = self.active.pos(self.write_offset);
-        if self.synced_pos < base_pos {
-            // Only an unsynced mark can stand there.
-            let synced = self.active.file.sync().map_err(Error::io("sync", &self.active.path));
-            self.poison_on(synced)?;
-            self.synced_pos = base_pos;
-        }
         let (write_offset, next_seq, chain) = (self.write_offset, self.next_seq, self.chain);
         self.active.change(|state| state.frames_end = write_offset);
         self.active = Arc::new(Segment::new(
@@ -396,7 +416,7 @@ impl Writer {
                 index: Some(Vec::new()),
             },
         ));
-        self.write_offset = HEADER_BYTES;
+        (self.write_offset, self.marks_end) = (HEADER_BYTES, HEADER_BYTES);
         let open = Open {
             log_id: self.shared.id,
             epoch: self.shared.epoch,
@@ -407,6 +427,17 @@ impl Writer {
         };
         self.control(&Control::Open(open), group);
         group.opens = true;
+        Ok(())
+    }
+
+    /// Marks that no group will be written over become a durable part of the segment.
+    fn keep_marks(&mut self) -> Result<(), Error> {
+        if self.write_offset < self.marks_end {
+            let synced = self.active.file.sync().map_err(Error::io("sync", &self.active.path));
+            self.poison_on(synced)?;
+            self.write_offset = self.marks_end;
+            self.synced_pos = self.active.pos(self.write_offset);
+        }
         Ok(())
     }
 
@@ -462,21 +493,23 @@ impl Writer {
         frame.bytes.clear();
     }
 
-    fn write(&mut self, group: Group, sync: Sync) -> Result<(), Error> {
-        let bytes = Bytes::from(group.bytes);
-        let start = self.write_offset;
+    /// Makes `group` durable at the end of the segment, over marks if there are any, and lets readers see it.
+    fn write(&mut self, mut group: Group) -> Result<(), Error> {
+        let (start, end) = (self.write_offset, self.write_offset + group.bytes.len() as u64);
+        let covered = usize::try_from(self.marks_end.max(end) - start).expect("in memory");
+        group.bytes.resize(covered, 0);
+        let mut bytes = Bytes::from(group.bytes);
         let file = &self.active.file;
         let mut done = file.write_at(&bytes, start).map_err(Error::io("write", &self.active.path));
-        if done.is_ok() && matches!(sync, Sync::Now) {
+        if done.is_ok() {
             done = file.sync().map_err(Error::io("sync", &self.active.path));
             self.groups += 1;
         }
         self.poison_on(done)?;
-        self.write_offset = start + bytes.len() as u64;
-        if matches!(sync, Sync::Now) {
-            self.synced_pos = self.active.pos(self.write_offset);
-            self.unmarked = true;
-        }
+        (self.write_offset, self.marks_end) = (end, end);
+        self.synced_pos = self.active.pos(end);
+        self.unmarked = true;
+        bytes.truncate(usize::try_from(end - start).expect("in memory"));
         self.publish(&bytes, start, group.opens);
         Ok(())
     }
@@ -508,13 +541,6 @@ impl Writer {
         }
         result
     }
-}
-
-/// Whether a write waits for the disk.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Sync {
-    Now,
-    Later,
 }
 
 /// Frames that one write takes to disk.

@@ -27,8 +27,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!(
         "ack-before-sync",
         "writer.rs",
-        "if done.is_ok() && matches!(sync, Sync::Now) {",
-        "if done.is_ok() && matches!(sync, Sync::Now) && !crate::planted(\"ack-before-sync\") {",
+        "if done.is_ok() {",
+        "if done.is_ok() && !crate::planted(\"ack-before-sync\") {",
         CRASH
     ),
     fault!(
@@ -57,17 +57,19 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!(
         "mark-vouches-for-unsynced",
         "writer.rs",
-        "if matches!(sync, Sync::Now) {\n            self.synced_pos",
-        "if matches!(sync, Sync::Now) || crate::planted(\"mark-vouches-for-unsynced\") {\n            \
-         self.synced_pos",
+        "            self.unmarked = false;\n        }",
+        "            self.unmarked = false;\n            if \
+         crate::planted(\"mark-vouches-for-unsynced\") { self.write_offset = self.marks_end; \
+         self.synced_pos = self.active.pos(self.marks_end); }\n        }",
         CRASH
     ),
     fault!(
         "witness-before-sync",
         "writer.rs",
-        "self.poison_on(done)?;\n        self.write_offset = start",
-        "self.poison_on(done)?;\n        if crate::planted(\"witness-before-sync\") { \
-         self.synced_pos += 1 << 20; }\n        self.write_offset = start",
+        "synced_pos: self.synced_pos,\n            time_us: frame.time_us,",
+        "synced_pos: if crate::planted(\"witness-before-sync\") { \
+         self.active.pos(self.write_offset + group.bytes.len() as u64) } else { self.synced_pos },\n            \
+         time_us: frame.time_us,",
         CRASH
     ),
     fault!(
@@ -96,16 +98,27 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!(
         "mark-in-the-last-groups-sector",
         "writer.rs",
-        "while matches!(sync, Sync::Now)\n",
-        "while matches!(sync, Sync::Now) && !crate::planted(\"mark-in-the-last-groups-sector\")\n",
+        "if mark >= apart {",
+        "if mark >= apart || crate::planted(\"mark-in-the-last-groups-sector\") {",
         "damage::zeroed_sectors_of_a_closed_log_are_harmless_or_refused"
+    ),
+    fault!(
+        "marks-left-behind-a-group",
+        "writer.rs",
+        "let covered = usize::try_from(self.marks_end.max(end) - start)",
+        "let covered = usize::try_from(if crate::planted(\"marks-left-behind-a-group\") { end } else { \
+         self.marks_end.max(end) } - start)",
+        "life::a_group_over_idle_marks_leaves_none_of_them"
     ),
     fault!(
         "trim-note-not-synced",
         "writer.rs",
-        "self.control(&Control::Trim { first_seq }, &mut group);\n        self.write(group, Sync::Now)",
-        "self.control(&Control::Trim { first_seq }, &mut group);\n        self.write(group, if \
-         crate::planted(\"trim-note-not-synced\") { Sync::Later } else { Sync::Now })",
+        "self.control(&Control::Trim { first_seq }, &mut group);\n        self.write(group)",
+        "self.control(&Control::Trim { first_seq }, &mut group);\n        if \
+         crate::planted(\"trim-note-not-synced\") { \
+         let written = self.active.file.write_at(&group.bytes, self.write_offset); \
+         self.write_offset += group.bytes.len() as u64; self.marks_end = self.write_offset; \
+         return written.map_err(Error::io(\"write\", &self.active.path)); }\n        self.write(group)",
         TRIM
     ),
     fault!(
@@ -270,24 +283,24 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!(
         "payload-checksum-not-checked",
         "frame.rs",
-        "if crc32fast::hash(&payload) != header.payload_crc {",
-        "if crc32fast::hash(&payload) != header.payload_crc && \
+        "if crc32fast::hash(payload) != header.payload_crc {",
+        "if crc32fast::hash(payload) != header.payload_crc && \
          !crate::planted(\"payload-checksum-not-checked\") {",
         SEALED
     ),
     fault!(
         "header-checksum-not-checked",
         "frame.rs",
-        "if u32_at(4) != header_crc(&bytes[8..], salt, offset) {",
-        "if u32_at(4) != header_crc(&bytes[8..], salt, offset) && \
+        "if stored != header_crc(&bytes[8..], salt, offset) {",
+        "if stored != header_crc(&bytes[8..], salt, offset) && \
          !crate::planted(\"header-checksum-not-checked\") {",
         SEALED
     ),
     fault!(
         "padding-ignored",
         "frame.rs",
-        "if rest[payload_end..len].iter().any(|&byte| byte != 0) {",
-        "if rest[payload_end..len].iter().any(|&byte| byte != 0) && !crate::planted(\"padding-ignored\") {",
+        "if bytes[payload_end..len].iter().any(|&byte| byte != 0) {",
+        "if bytes[payload_end..len].iter().any(|&byte| byte != 0) && !crate::planted(\"padding-ignored\") {",
         SEALED
     ),
     fault!(

@@ -175,7 +175,7 @@ fn torn_roll(lead: usize) -> (Disk, Model) {
     let (mut log, _) =
         StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap();
     for number in 1..=5 {
-        let bytes = if number == 1 { 14_000 + lead } else { 14_000 };
+        let bytes = if number == 1 { 13_000 + lead } else { 13_000 };
         let transactions = [transaction(number, 1, bytes)];
         model.submit(&transactions);
         log.keep().unwrap();
@@ -200,7 +200,7 @@ fn a_recovery_from_a_torn_roll_cut_short_anywhere_is_done_again() {
         let (log, report) =
             StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap();
         drop(log);
-        assert!(report.torn_bytes > 14_000, "{report:?}");
+        assert!(report.torn_bytes > 13_000, "{report:?}");
         let history = sim.history();
         // The OPEN frame is written, and about to be synced.
         across_sectors += u64::from(history.last().unwrap().choices() == 2);

@@ -179,16 +179,42 @@ fn a_closed_log_cut_anywhere_is_whole_or_refused() {
 #[test]
 fn zeroed_sectors_of_a_closed_log_are_harmless_or_refused() {
     let (disk, model) = closed();
-    for number in [1, 2] {
-        let path = format!("/log/seg/{number:010}.log");
-        let path = Path::new(&path);
-        let bytes = disk.contents()[path].clone();
-        for start in (0..bytes.len()).step_by(512) {
-            let mut damaged = disk.clone();
-            let end = bytes.len().min(start + 512);
-            (start..end).for_each(|at| damaged.flip(path, at, bytes[at]));
-            if let Ok(last) = open_damaged(damaged) {
-                assert_eq!(last, model.acked as u64, "segment {number} zeroed at {start}");
+    zeroed(&disk, &model);
+}
+
+#[test]
+fn zeroed_sectors_of_an_idle_log_that_was_killed_are_harmless_or_refused() {
+    // The last group ends at many places of a sector.
+    for bytes in (20..3000).step_by(993) {
+        let sim = Sim::default();
+        let mut model = Model::default();
+        let (mut log, _) =
+            StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap();
+        for number in 1..=3 {
+            let transactions = [transaction(number, 2, bytes)];
+            model.submit(&transactions);
+            log.append(&transactions).unwrap();
+            model.ack();
+            log.idle().unwrap();
+        }
+        zeroed(&sim.disk().after_kill(), &model);
+    }
+}
+
+/// Every sector and every page of every segment, zeroed one at a time.
+fn zeroed(disk: &Disk, model: &Model) {
+    for (path, bytes) in
+        disk.contents().iter().filter(|(path, _)| path.extension().is_some_and(|one| one == "log"))
+    {
+        for len in [512, 4096] {
+            for start in (0..bytes.len()).step_by(len) {
+                let mut damaged = disk.clone();
+                let end = bytes.len().min(start + len);
+                (start..end).for_each(|at| damaged.flip(path, at, bytes[at]));
+                if let Ok(last) = open_damaged(damaged) {
+                    let what = path.display();
+                    assert_eq!(last, model.acked as u64, "{len} bytes of {what} zeroed at {start}");
+                }
             }
         }
     }

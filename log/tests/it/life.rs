@@ -241,3 +241,27 @@ fn opening_reads_the_last_segment_and_the_spare_and_of_the_others_a_page_however
         assert!(each <= 3, "{few_reads} and {many_reads} reads");
     }
 }
+
+#[test]
+fn a_group_over_idle_marks_leaves_none_of_them() {
+    let sim = Sim::default();
+    let open = || StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap();
+    let (mut log, _) = open();
+    let path = std::path::Path::new("/log/seg/0000000001.log");
+    let used = || {
+        let bytes = sim.disk().contents()[path].clone();
+        bytes.iter().rposition(|&byte| byte != 0).unwrap()
+    };
+    log.append(&[transaction(1, 1, 10)]).unwrap();
+    let before = used();
+    log.idle().unwrap();
+    assert!(used() / 4096 > before / 4096, "a mark stands in a sector of its own");
+    log.append(&[transaction(2, 1, 10)]).unwrap();
+    assert!(used() < before + 400, "{} bytes after {before}", used());
+    log.idle().unwrap();
+    log.append(&[transaction(3, 1, 9000)]).unwrap();
+    log.idle().unwrap();
+    drop(log);
+    let (log, report) = open();
+    assert_eq!((log.durable_seq(), report.torn_bytes), (Seq(3), 0));
+}
