@@ -15,12 +15,12 @@ struct Mutant {
     to: &'static str,
 }
 
-const MUTANTS: [Mutant; 18] = [
+const MUTANTS: [Mutant; 27] = [
     Mutant {
         rule: "a row's old image finds the group that it leaves",
         file: "ssp/src/engine/step.rs",
-        from: "let mut groups = before.as_ref().map_or(Vec::new(), |prefix| self.routed(id, prefix));",
-        to: "let mut groups: Vec<GroupId> = Vec::new();",
+        from: "for (prefix, when) in [(&before, When::Before), (&now, When::Now)] {",
+        to: "for (prefix, when) in [(&now, When::Now)] {",
     },
     Mutant {
         rule: "a row that was in and is not is removed",
@@ -31,15 +31,15 @@ const MUTANTS: [Mutant; 18] = [
     Mutant {
         rule: "a window is read again when a row before its bound moves",
         file: "ssp/src/engine/step.rs",
-        from: "for when in [When::Before, When::Now] {\n            let place",
-        to: "for when in [When::Now] {\n            let place",
+        from: "return Ok(before.iter().chain(now).any(within));",
+        to: "return Ok(now.iter().any(within) || before.is_none() && now.is_none());",
     },
     Mutant {
         rule: "ties in a window are in the order of ids",
         file: "ssp/src/engine/source.rs",
-        from: "encode_key(&world.store.id(row).key, &mut place);",
-        to: "let tie = place.len();\n        encode_key(&world.store.id(row).key, &mut place);\n        \
-             place[tie..].iter_mut().for_each(|byte| *byte = !*byte);",
+        from: "encode_key(&world.store.id(row).key, &mut bytes);",
+        to: "let tie = bytes.len();\n            encode_key(&world.store.id(row).key, &mut bytes);\n            \
+             bytes[tie..].iter_mut().for_each(|byte| *byte = !*byte);",
     },
     Mutant {
         rule: "DESC reverses the order",
@@ -50,8 +50,8 @@ const MUTANTS: [Mutant; 18] = [
     Mutant {
         rule: "START skips rows",
         file: "ssp/src/engine/mod.rs",
-        from: "if skipped < key.start {",
-        to: "if skipped + 1 < key.start {",
+        from: "if ranked { (key.start, 0) }",
+        to: "if ranked { (key.start.saturating_sub(1), 0) }",
     },
     Mutant {
         rule: "a value that enters or leaves a set has rows asked again",
@@ -80,8 +80,8 @@ const MUTANTS: [Mutant; 18] = [
     Mutant {
         rule: "a row that came back in one batch gets its edge anew",
         file: "ssp/src/engine/edges.rs",
-        from: "if edge.version != old.version || self.store.is_recreated(row) {",
-        to: "if edge.version != old.version {",
+        from: "if edge.version != old || self.store.is_recreated(row) {",
+        to: "if edge.version != old {",
     },
     Mutant {
         rule: "a change reaches the rows that look into it along a link",
@@ -111,14 +111,68 @@ const MUTANTS: [Mutant; 18] = [
     Mutant {
         rule: "a row that cannot be judged takes its group with it",
         file: "ssp/src/engine/step.rs",
-        from: "batch.lost_groups.insert(group_id, beyond);",
-        to: "let _ = beyond;",
+        from: "lost_groups.insert(group_id, beyond.into());",
+        to: "let _ = (beyond, &lost_groups);",
     },
     Mutant {
         rule: "an int divided by an int is an int",
         file: "ssp/src/query/function.rs",
         from: "Arithmetic::Divide => left.checked_div(*right),",
         to: "Arithmetic::Divide => left.checked_div(*right).map(|value| value + 1),",
+    },
+    Mutant {
+        rule: "a value at a bound finds the views whose bound includes it",
+        file: "ssp/src/engine/lift.rs",
+        from: "How::MoreOrEqual => (Unbounded, Included(bound)),",
+        to: "How::MoreOrEqual => (Unbounded, Excluded(bound)),",
+    },
+    Mutant {
+        rule: "a new view finds the rows at its bound",
+        file: "ssp/src/engine/mod.rs",
+        from: "let below = |entry: &&Entry| *entry.place < *value || ends(entry);",
+        to: "let below = |entry: &&Entry| *entry.place < *value && !ends(entry);",
+    },
+    Mutant {
+        rule: "what contains more than elements is asked about every element",
+        file: "ssp/src/engine/source.rs",
+        from: "let both = rows(known).into_iter().chain(rows(unknown));",
+        to: "let both = rows(known).into_iter().chain(rows(unknown).filter(|_| false));",
+    },
+    Mutant {
+        rule: "a row is once among the rows of an element that it has twice",
+        file: "ssp/src/engine/source.rs",
+        from: "keys.dedup();",
+        to: "",
+    },
+    Mutant {
+        rule: "a regular expression among elements is asked, not looked up",
+        file: "ssp/src/engine/lift.rs",
+        from: "Value::Array(items) if items.iter().any(is_regex) => Elements::Unknown,",
+        to: "",
+    },
+    Mutant {
+        rule: "the rank of a row counts all runs before it",
+        file: "ssp/src/engine/sorted.rs",
+        from: "rank -= entries.len();",
+        to: "rank -= entries.len().min(RUN_LEAST);",
+    },
+    Mutant {
+        rule: "a run that is split stays in order",
+        file: "ssp/src/engine/sorted.rs",
+        from: "runs.insert(run + 1, tail);",
+        to: "runs.insert(run, tail);",
+    },
+    Mutant {
+        rule: "a view within its budget may outgrow it later",
+        file: "ssp/src/engine/edges.rs",
+        from: "writes.budget.allows(writes.bytes)?;",
+        to: "",
+    },
+    Mutant {
+        rule: "a refused view leaves nothing",
+        file: "ssp/src/engine/opening.rs",
+        from: "if self.blocks.contains(block.0) && self.block(block).refs == 0 {",
+        to: "if self.blocks.contains(block.0) && self.block(block).refs == usize::MAX {",
     },
     Mutant {
         rule: "everything goes with the last view",

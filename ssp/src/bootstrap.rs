@@ -7,7 +7,7 @@ use revenant_log::wire::SnapshotItem;
 use revenant_log::{LogId, Seq};
 use tokio::time::Instant;
 
-use crate::engine::Engine;
+use crate::engine::{Budget, Engine};
 use crate::error::Error;
 use crate::scheduler::Scheduler;
 use crate::status::{Loading, Status};
@@ -27,7 +27,7 @@ pub(crate) struct Loaded {
     pub(crate) rows: u64,
 }
 
-/// Loads the snapshot that registration `epoch` may read.
+/// Loads the snapshot that registration `epoch` may read, into an engine that keeps within `budget`.
 ///
 /// # Errors
 /// The stream breaks, is not whole, or the scheduler ended the registration. Nothing is kept of it.
@@ -35,6 +35,7 @@ pub(crate) async fn load(
     status: &Status,
     scheduler: &Scheduler,
     epoch: u64,
+    budget: Budget,
 ) -> Result<Loaded, Error> {
     let mut items = scheduler.snapshot(epoch).await?;
     let odd = |reason: String| Error::Feed { expected: 0, reason };
@@ -46,7 +47,7 @@ pub(crate) async fn load(
     };
     let due = tables.iter().map(|(_, rows)| rows).sum();
     status.loads(Some(Loading { seq, rows: 0, due }));
-    let mut loaded = Loaded { log_id, seq, engine: Engine::default(), rows: 0 };
+    let mut loaded = Loaded { log_id, seq, engine: Engine::new(budget), rows: 0 };
     let mut done: Vec<String> = Vec::new();
     let mut reported = Instant::now();
     while let Some(item) = items.next().await {

@@ -9,6 +9,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::edge::RefMode;
+use crate::engine::Budget;
 
 /// The port of an SSP.
 const PORT: u16 = 8667;
@@ -89,6 +90,10 @@ pub struct Config {
     /// `SPKY_SSP_OUTBOX_EDGES`: edge changes waiting for SurrealDB before the feed is held back; default
     /// 500,000 (about 200 MB), at least 1.
     pub outbox_edges: usize,
+    /// `SPKY_SSP_VIEW_BUDGET_BYTES` and `SPKY_SSP_TEMPLATE_BUDGET_BYTES`: memory of one view, and of all
+    /// views that differ in values only; default 256 MiB and 4 GiB, from 64 KiB on. A registration that
+    /// would take more is refused.
+    pub budget: Budget,
     /// `SPKY_SSP_MAX_BODY_BYTES`: largest request body; default 1 MiB, 1 KiB to 64 MiB.
     pub max_body_bytes: usize,
     /// Variables that are set and have no effect here.
@@ -155,6 +160,7 @@ impl Config {
             throttle: Duration::from_millis(100),
             feed_window_bytes: 32 << 20,
             outbox_edges: 500_000,
+            budget: Budget::default(),
             max_body_bytes: 1 << 20,
             without_effect: Vec::new(),
         }
@@ -200,6 +206,7 @@ impl Config {
                 1 << 30,
             )?,
             outbox_edges: env.size("SPKY_SSP_OUTBOX_EDGES", 500_000, 1, 1 << 32)?,
+            budget: env.budget(default.budget)?,
             max_body_bytes: env.size("SPKY_SSP_MAX_BODY_BYTES", 1 << 20, 1 << 10, 64 << 20)?,
             without_effect: WITHOUT_EFFECT
                 .into_iter()
@@ -275,6 +282,14 @@ impl<F: Fn(&str) -> Option<String>> Env<F> {
         let number = self.number(variable, default, least, most)?;
         usize::try_from(number)
             .map_err(|_| bad(variable, number.to_string(), "this machine cannot count that far"))
+    }
+
+    fn budget(&self, default: Budget) -> Result<Budget, ConfigError> {
+        let bytes = |variable, default| self.size(variable, default as u64, 64 << 10, 1 << 44);
+        Ok(Budget {
+            view_bytes: bytes("SPKY_SSP_VIEW_BUDGET_BYTES", default.view_bytes)?,
+            template_bytes: bytes("SPKY_SSP_TEMPLATE_BUDGET_BYTES", default.template_bytes)?,
+        })
     }
 
     fn flag(&self, variable: &'static str) -> Result<bool, ConfigError> {

@@ -361,13 +361,7 @@ fn edges_of(view: &str, members: Vec<RequeryMember>) -> HashMap<String, Edge> {
 
 /// A sum over the edges that does not depend on their order.
 fn signature(edges: &HashMap<String, Edge>) -> u64 {
-    edges.values().fold(0, |sum, edge| {
-        let mut hash = blake3::Hasher::new();
-        hash.update(edge.id.as_bytes()).update(&edge.version.to_le_bytes());
-        let mut bytes = [0; 8];
-        hash.finalize_xof().fill(&mut bytes);
-        sum ^ u64::from_le_bytes(bytes)
-    })
+    edges.values().fold(0, |sum, edge| sum ^ edge.signature())
 }
 
 #[cfg(test)]

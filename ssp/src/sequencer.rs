@@ -7,14 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use revenant_log::{LogId, Seq};
+use revenant_log::{LogId, RecordId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::edge::{Edge, EdgeWrite, ViewChange};
-use crate::engine::{Engine, Size, Stepped};
+use crate::engine::{Declined, Engine, Explained, Size, Stepped, Why};
 use crate::feed::Received;
 use crate::outbox::{Dropped, Outbox, Owned};
-use crate::query::expr::Beyond;
 use crate::query::ir::Query;
 use crate::rerun::Rerun;
 use crate::status::Status;
@@ -25,10 +24,12 @@ const MESSAGES_MOST: usize = 256;
 /// What the thread is asked to do.
 enum Message {
     Apply { records: Vec<Received>, window: OwnedSemaphorePermit },
-    Open { view: Opening, reply: oneshot::Sender<Result<Opened, Beyond>> },
+    Open { view: Opening, reply: oneshot::Sender<Result<Opened, Declined>> },
     Close { view: String, why: Dropped, reply: oneshot::Sender<()> },
     Report { reply: oneshot::Sender<Report> },
     Members { view: String, reply: oneshot::Sender<Option<Members>> },
+    Explain { view: String, query: Query, reply: oneshot::Sender<Option<Explained>> },
+    Why { view: String, query: Query, record: RecordId, reply: oneshot::Sender<Option<Why>> },
 }
 
 /// A view that is to be maintained.
@@ -90,7 +91,7 @@ pub(crate) struct Start {
     pub(crate) rerun: Rerun,
     pub(crate) status: Arc<Status>,
     /// Hears of views that the engine gave up, and why.
-    pub(crate) lost: mpsc::UnboundedSender<(String, Beyond)>,
+    pub(crate) lost: mpsc::UnboundedSender<(String, Declined)>,
 }
 
 impl Sequencer {
@@ -114,7 +115,7 @@ impl Sequencer {
     }
 
     /// Begins to maintain a view, at whatever seq the engine is. Its edges become what it computes.
-    pub(crate) async fn open(&self, view: Opening) -> Result<Result<Opened, Beyond>, Stopped> {
+    pub(crate) async fn open(&self, view: Opening) -> Result<Result<Opened, Declined>, Stopped> {
         self.ask(|reply| Message::Open { view, reply }).await
     }
 
@@ -133,6 +134,27 @@ impl Sequencer {
     pub(crate) async fn members(&self, view: &str) -> Result<Option<Members>, Stopped> {
         let view = view.to_owned();
         self.ask(|reply| Message::Members { view, reply }).await
+    }
+
+    /// What a view is made of and costs, if it is maintained here; `query` is what it was opened with.
+    pub(crate) async fn explain(
+        &self,
+        view: &str,
+        query: Query,
+    ) -> Result<Option<Explained>, Stopped> {
+        let view = view.to_owned();
+        self.ask(|reply| Message::Explain { view, query, reply }).await
+    }
+
+    /// Why a row is or is not in a view, if that is maintained here.
+    pub(crate) async fn why(
+        &self,
+        view: &str,
+        query: Query,
+        record: RecordId,
+    ) -> Result<Option<Why>, Stopped> {
+        let view = view.to_owned();
+        self.ask(|reply| Message::Why { view, query, record, reply }).await
     }
 
     async fn ask<T>(
@@ -156,7 +178,7 @@ struct Worker {
     outbox: Outbox,
     rerun: Rerun,
     status: Arc<Status>,
-    lost: mpsc::UnboundedSender<(String, Beyond)>,
+    lost: mpsc::UnboundedSender<(String, Declined)>,
 }
 
 impl Worker {
@@ -193,6 +215,12 @@ impl Worker {
                 }
                 Message::Report { reply } => answer(reply, self.report()),
                 Message::Members { view, reply } => answer(reply, self.members(&view)),
+                Message::Explain { view, query, reply } => {
+                    answer(reply, self.engine.explain(&view, &query));
+                }
+                Message::Why { view, query, record, reply } => {
+                    answer(reply, self.engine.why(&view, &query, &record));
+                }
             }
         }
     }
@@ -209,11 +237,11 @@ impl Worker {
             records.push(record);
         }
         let Stepped { changes, lost } = self.engine.apply(&records);
-        for (view, beyond) in lost {
-            tracing::warn!(view, %beyond, "the view is re-run from now on");
+        for (view, declined) in lost {
+            tracing::warn!(view, reason = %declined, "the view is not maintained any more");
             self.changed.remove(&view);
             // The session may be ending; then nobody needs to hear of it.
-            drop(self.lost.send((view, beyond)));
+            drop(self.lost.send((view, declined)));
         }
         for change in &changes {
             self.changed.insert(change.view.clone(), self.seq);
@@ -223,7 +251,7 @@ impl Worker {
         self.status.set_applied(self.seq);
     }
 
-    fn open(&mut self, opening: Opening) -> Result<Opened, Beyond> {
+    fn open(&mut self, opening: Opening) -> Result<Opened, Declined> {
         let Opening { owned, query, stored } = opening;
         let view = owned.view.clone();
         let edges = self.engine.open(&view, &query)?;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap;
+use crate::engine::Declined;
 use crate::error::{Error, ErrorKind};
 use crate::feed::{Feed, Intake};
 use crate::load::Load;
@@ -23,7 +24,7 @@ use crate::rerun::Rerun;
 use crate::scheduler::{Heartbeat, Native, Scheduler};
 use crate::sequencer::{Sequencer, Start};
 use crate::service::Context;
-use crate::status::{State, Status};
+use crate::status::State;
 use crate::ttl;
 use crate::views::{Refusal, Views};
 
@@ -68,7 +69,7 @@ pub(crate) struct Session {
     /// The views it owns.
     pub(crate) views: Views,
     /// Views that the engine gave up.
-    losses: tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Beyond)>>,
+    losses: tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Declined)>>,
 }
 
 /// Runs one registration until it ends. `Ok` means that the service was asked to stop.
@@ -84,7 +85,7 @@ pub(crate) async fn run(
     let loaded = tokio::select! {
         () = context.shutdown.cancelled() => return Ok(()),
         error = &mut heartbeats => return Err(error),
-        loaded = load(&context.status, scheduler, epoch) => loaded?,
+        loaded = load(context, scheduler, epoch) => loaded?,
     };
     if loaded.log_id != native.log_id {
         let reason = format!("its snapshot is of log {}", loaded.log_id);
@@ -101,12 +102,13 @@ pub(crate) async fn run(
 
 /// Loads the snapshot, again and again until it is whole.
 async fn load(
-    status: &Status,
+    context: &Context,
     scheduler: &Scheduler,
     epoch: u64,
 ) -> Result<bootstrap::Loaded, Error> {
     loop {
-        let loaded = bootstrap::load(status, scheduler, epoch).await;
+        let Context { status, config, .. } = context;
+        let loaded = bootstrap::load(status, scheduler, epoch, config.budget).await;
         status.loads(None);
         match loaded {
             Err(error) if error.kind() == ErrorKind::Retry => {
@@ -168,8 +170,11 @@ impl Session {
         };
         let demote = async {
             let mut losses = self.losses.lock().await;
-            while let Some((view, beyond)) = losses.recv().await {
-                self.demote(&view, beyond).await;
+            while let Some((view, declined)) = losses.recv().await {
+                match declined {
+                    Declined::Beyond(beyond) => self.demote(&view, beyond).await,
+                    over => self.refuse(scheduler, &view, over).await,
+                }
             }
             pending::<()>().await;
         };
@@ -276,6 +281,24 @@ impl Session {
                 }
                 Err(refusal) => return self.views.note_failure(view, &refusal),
                 Ok(()) => return,
+            }
+        }
+    }
+
+    /// Refuses a view that outgrew its budget, however long the database is away.
+    async fn refuse(&self, scheduler: &Scheduler, view: &str, over: Declined) {
+        loop {
+            match self.views.outgrown(view).await {
+                Err(Refusal::Unavailable(reason)) => {
+                    tracing::warn!(view, reason, "the view is refused later");
+                    sleep(RETRY).await;
+                }
+                Err(refusal) => return self.views.note_failure(view, &refusal),
+                Ok(false) => return,
+                Ok(true) => {
+                    self.views.note_failure(view, &Refusal::TooLarge(over.to_string()));
+                    return ttl::tell(scheduler, view).await;
+                }
             }
         }
     }

@@ -43,7 +43,7 @@ async fn once(context: &Context, session: &Session, scheduler: &Scheduler) -> Re
 }
 
 /// The scheduler would assign the view again; if it cannot be told now, the view expires again then.
-async fn tell(scheduler: &Scheduler, id: &str) {
+pub(crate) async fn tell(scheduler: &Scheduler, id: &str) {
     if let Err(error) = scheduler.forget_view(id).await {
         tracing::warn!(view = id, %error, "the scheduler was not told that a view is gone");
     }

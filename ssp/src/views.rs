@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::edge::{Edge, QueryRow, SinkError};
+use crate::engine::Declined;
 use crate::outbox::{Dropped, Outbox, Owned};
 use crate::plan::{self, Plan};
 use crate::query::expr::Beyond;
@@ -30,6 +31,8 @@ pub(crate) enum Refusal {
     Invalid(String),
     /// Another SSP owns the view, or this request is older than the last.
     Fenced,
+    /// It would take more memory than the budgets allow.
+    TooLarge(String),
     /// The database does not answer.
     Unavailable(String),
     /// The database refuses.
@@ -120,11 +123,35 @@ impl Views {
         if let Err(Refusal::Fenced | Refusal::Ended) = taken { Ok(()) } else { taken }
     }
 
+    /// Gives up a view that the engine gave up since it grew too large: row and edges go, as if it had been
+    /// refused. Says whether it was here; one that was taken in anew meanwhile stays.
+    pub(crate) async fn outgrown(&self, id: &str) -> Result<bool, Refusal> {
+        let _door = self.door(id).await;
+        let Some(entry) = self.entry(id) else { return Ok(false) };
+        if self.members(id).await.map_err(|Stopped| Refusal::Ended)?.is_some() {
+            return Ok(false);
+        }
+        // No write may follow the row's end, so none may be under way.
+        let pause = self.outbox.pause().await;
+        match self.context.sink.release(&entry.table, id, entry.epoch).await {
+            // The row and its edges are the new owner's.
+            Ok(()) | Err(SinkError::Fenced { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.outbox.forget(id, Dropped::Released);
+        drop(pause);
+        self.close(id, Dropped::Released).await?;
+        Ok(true)
+    }
+
     /// Gives up a view and deletes its row and edges. One that is not here is no error, and neither
     /// is a request that is older than the view's ownership.
     pub(crate) async fn unregister(&self, id: &str, epoch: Option<u64>) -> Result<(), Refusal> {
         let _door = self.door(id).await;
-        let Some(entry) = self.entry(id) else { return Ok(()) };
+        let Some(entry) = self.entry(id) else {
+            lock(&self.failed).remove(id);
+            return Ok(());
+        };
         if epoch.is_some_and(|epoch| epoch < entry.epoch) {
             return Ok(());
         }
@@ -255,7 +282,7 @@ impl Views {
         let stored = sink.edges(&table, &id).await?;
         let owned = Owned { view: id.clone(), epoch, table: table.clone() };
         let opened = self.open(&registration, plan, members, owned, stored).await;
-        if let Err(Refusal::Invalid(_)) = &opened {
+        if let Err(Refusal::Invalid(_) | Refusal::TooLarge(_)) = &opened {
             sink.release(&table, &id, epoch).await?;
         }
         let (mode, durable) = opened?;
@@ -279,7 +306,8 @@ impl Views {
                 let opening = Opening { owned: owned.clone(), query, stored: stored.clone() };
                 match self.sequencer.open(opening).await.map_err(|Stopped| Refusal::Ended)? {
                     Ok(opened) => return Ok((Mode::Incremental, opened)),
-                    Err(beyond) => (triggers, beyond.to_string()),
+                    Err(Declined::Beyond(beyond)) => (triggers, beyond.to_string()),
+                    Err(over) => return Err(Refusal::TooLarge(over.to_string())),
                 }
             }
         };
@@ -354,7 +382,7 @@ impl From<SinkError> for Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Invalid(message) => f.write_str(message),
+            Self::Invalid(message) | Self::TooLarge(message) => f.write_str(message),
             Self::Fenced => f.write_str("another SSP owns the view"),
             Self::Unavailable(reason) | Self::Refused(reason) => {
                 write!(f, "Database error: {reason}")

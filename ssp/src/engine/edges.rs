@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashSet;
 
+use super::budget::{Budget, Declined, bytes_of};
 use super::group::GroupId;
 use super::step::Batch;
 use super::store::{RowId, When};
 use super::{Engine, Stepped};
-use crate::edge::{Edge, EdgeWrite, ViewChange, edge_id};
+use crate::edge::{Edge, EdgeWrite, ViewChange, edge_id, signature};
 use crate::query::expr::Beyond;
 
 /// A place in a view's tree: the rows of a group below a row, or the root.
@@ -22,16 +23,28 @@ struct Place<'a> {
 }
 
 /// What a view's changes amount to so far.
-#[derive(Default)]
 struct Writes {
     edges: Vec<(usize, EdgeWrite)>,
     signature: u64,
+    /// What the view takes.
+    bytes: usize,
+    budget: Budget,
+}
+
+/// Everything that a view holds.
+#[derive(Default)]
+pub(super) struct Whole {
+    /// With their depths, parents first.
+    pub(super) edges: Vec<(usize, Edge)>,
+    pub(super) signature: u64,
+    /// See [`Budget`].
+    pub(super) bytes: usize,
 }
 
 impl Engine {
-    /// Every edge of a view, with its depth, parents first.
-    pub(super) fn whole(&self, view: &str, root: GroupId) -> Result<Vec<(usize, Edge)>, Beyond> {
-        let mut writes = Writes::default();
+    /// Everything that a view holds.
+    pub(super) fn whole(&self, view: &str, root: GroupId) -> Result<Whole, Declined> {
+        let mut writes = Writes::new(0, self.budget);
         let place = Place { view, parent: None, depth: 0 };
         for row in self.members(root)? {
             self.put_tree(place, root, row, &mut writes)?;
@@ -40,24 +53,26 @@ impl Engine {
             EdgeWrite::Put(edge) => Some((depth, edge)),
             EdgeWrite::Delete { .. } => None,
         };
-        Ok(writes.edges.into_iter().filter_map(edge).collect())
+        let Writes { edges, signature, bytes, .. } = writes;
+        Ok(Whole { edges: edges.into_iter().filter_map(edge).collect(), signature, bytes })
     }
 
     /// Writes what a batch changed in every view.
-    pub(super) fn write(&mut self, batch: &Batch, stepped: &mut Stepped) {
-        let mut lost = Vec::new();
+    pub(super) fn write(&mut self, batch: &mut Batch, stepped: &mut Stepped) {
         let roots: BTreeSet<GroupId> =
             batch.deltas.keys().chain(batch.dirty.keys()).copied().collect();
         for root in roots {
-            for view in self.group(root).views.clone().as_slice() {
-                let mut writes = Writes::default();
-                let place = Place { view, parent: None, depth: 0 };
-                if let Err(beyond) = self.descend(place, root, batch, &mut writes) {
-                    lost.push((view.to_string(), beyond));
+            for view in self.group(root).views.to_vec() {
+                let Some(known) = self.views.get(&view) else { continue };
+                let mut writes = Writes::new(known.bytes, self.budget);
+                let place = Place { view: &view, parent: None, depth: 0 };
+                if let Err(declined) = self.descend(place, root, batch, &mut writes) {
+                    self.lose(&view, declined, batch, stepped);
                     continue;
                 }
-                if let Some(known) = self.views.get_mut(view) {
+                if let Some(known) = self.views.get_mut(&view) {
                     known.signature ^= writes.signature;
+                    known.bytes = writes.bytes;
                 }
                 if !writes.edges.is_empty() {
                     let row_count = self.group(root).count;
@@ -65,17 +80,6 @@ impl Engine {
                     stepped.changes.push(ViewChange { view, edges: writes.edges, row_count });
                 }
             }
-        }
-        for (view, beyond) in lost {
-            if let Some(known) = self.views.remove(view.as_str()) {
-                self.group_mut(known.root).views.remove(&view);
-            }
-            stepped.lost.push((view, beyond));
-        }
-        if !stepped.lost.is_empty() {
-            stepped
-                .changes
-                .retain(|change| stepped.lost.iter().all(|(view, _)| *view != change.view));
         }
     }
 
@@ -86,7 +90,7 @@ impl Engine {
         id: GroupId,
         batch: &Batch,
         writes: &mut Writes,
-    ) -> Result<(), Beyond> {
+    ) -> Result<(), Declined> {
         let delta = batch.deltas.get(&id);
         for row in delta.iter().flat_map(|delta| &delta.removed) {
             self.delete_tree(place, id, *row, batch, writes)?;
@@ -97,9 +101,10 @@ impl Engine {
         for row in delta.iter().flat_map(|delta| &delta.updated) {
             self.stay(place, (id, id), *row, batch, writes)?;
         }
+        let Some(dirty) = batch.dirty.get(&id) else { return Ok(()) };
         // Rows that entered carry all that is below them, and so do those that were written.
         let told: HashSet<RowId> = delta.iter().flat_map(|delta| delta.rows()).collect();
-        for row in batch.dirty.get(&id).into_iter().flatten() {
+        for row in dirty {
             if !told.contains(row) {
                 self.stay(place, (id, id), *row, batch, writes)?;
             }
@@ -115,17 +120,18 @@ impl Engine {
         row: RowId,
         batch: &Batch,
         writes: &mut Writes,
-    ) -> Result<(), Beyond> {
+    ) -> Result<(), Declined> {
         let edge = self.edge(place, row, When::Now);
-        let old = self.edge(place, row, When::Before);
-        if edge.version != old.version || self.store.is_recreated(row) {
-            writes.signature ^= old.signature() ^ edge.signature();
-            writes.edges.push((place.depth, EdgeWrite::Put(edge.clone())));
+        let id = edge.id.clone();
+        let old = self.version(row, When::Before);
+        if edge.version != old || self.store.is_recreated(row) {
+            writes.signature ^= signature(&id, old) ^ edge.signature();
+            writes.edges.push((place.depth, EdgeWrite::Put(edge)));
         }
         for child in 0..self.children(groups.1) {
             let was = self.child_group(groups.0, row, child, When::Before)?;
             let is = self.child_group(groups.1, row, child, When::Now)?;
-            let below = place.below(self, groups.1, child, &edge.id);
+            let below = place.below(self, groups.1, child, &id);
             match (was, is) {
                 (Some(was), Some(is)) if was == is => self.descend(below, is, batch, writes)?,
                 (was, is) => self.replace(below, was, is, batch, writes)?,
@@ -142,9 +148,9 @@ impl Engine {
         is: Option<GroupId>,
         batch: &Batch,
         writes: &mut Writes,
-    ) -> Result<(), Beyond> {
-        let before = was.map_or(Ok(Vec::new()), |was| self.members_before(was, batch))?;
-        let now = is.map_or(Ok(Vec::new()), |is| self.members(is))?;
+    ) -> Result<(), Declined> {
+        let before = was.map_or_else(|| Ok(Vec::new()), |was| self.members_before(was, batch))?;
+        let now = is.map_or_else(|| Ok(Vec::new()), |is| self.members(is))?;
         let kept: HashSet<RowId> = before.iter().copied().collect();
         if let Some(was) = was {
             let stays: HashSet<RowId> = now.iter().copied().collect();
@@ -171,13 +177,16 @@ impl Engine {
         id: GroupId,
         row: RowId,
         writes: &mut Writes,
-    ) -> Result<(), Beyond> {
+    ) -> Result<(), Declined> {
         let edge = self.edge(place, row, When::Now);
+        let edge_id = edge.id.clone();
         writes.signature ^= edge.signature();
-        writes.edges.push((place.depth, EdgeWrite::Put(edge.clone())));
+        writes.edges.push((place.depth, EdgeWrite::Put(edge)));
+        writes.bytes += bytes_of(1, self.children(id));
+        writes.budget.allows(writes.bytes)?;
         for child in 0..self.children(id) {
             let Some(inner) = self.child_group(id, row, child, When::Now)? else { continue };
-            let below = place.below(self, id, child, &edge.id);
+            let below = place.below(self, id, child, &edge_id);
             for row in self.members(inner)? {
                 self.put_tree(below, inner, row, writes)?;
             }
@@ -193,9 +202,10 @@ impl Engine {
         row: RowId,
         batch: &Batch,
         writes: &mut Writes,
-    ) -> Result<(), Beyond> {
+    ) -> Result<(), Declined> {
         let edge = self.edge(place, row, When::Before);
         writes.signature ^= edge.signature();
+        writes.bytes = writes.bytes.saturating_sub(bytes_of(1, self.children(id)));
         for child in 0..self.children(id) {
             let Some(inner) = self.child_group(id, row, child, When::Before)? else { continue };
             let below = place.below(self, id, child, &edge.id);
@@ -219,9 +229,13 @@ impl Engine {
         Ok(rows)
     }
 
+    fn version(&self, row: RowId, when: When) -> u64 {
+        self.store.image(row, when).map_or(1, |image| image.version)
+    }
+
     fn edge(&self, place: Place<'_>, row: RowId, when: When) -> Edge {
         let record = self.store.id(row).clone();
-        let version = self.store.image(row, when).map_or(1, |image| image.version);
+        let version = self.version(row, when);
         let parent = place.parent.map(|(edge, _)| edge);
         let parent_rel = place.parent.map(|(_, alias)| alias);
         Edge {
@@ -231,6 +245,13 @@ impl Engine {
             parent: parent.map(str::to_owned),
             parent_rel: parent_rel.map(str::to_owned),
         }
+    }
+}
+
+impl Writes {
+    /// None yet, to a view that takes so much.
+    fn new(bytes: usize, budget: Budget) -> Self {
+        Self { edges: Vec::new(), signature: 0, bytes, budget }
     }
 }
 

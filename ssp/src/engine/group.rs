@@ -55,24 +55,28 @@ pub(crate) enum Names {
     #[default]
     None,
     One(Arc<str>),
-    Many(Vec<Arc<str>>),
+    Many(Box<HashSet<Arc<str>>>),
 }
 
 impl Names {
-    pub(crate) fn as_slice(&self) -> &[Arc<str>] {
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    pub(crate) fn to_vec(&self) -> Vec<Arc<str>> {
         match self {
-            Self::None => &[],
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Many(names) => names,
+            Self::None => Vec::new(),
+            Self::One(name) => vec![name.clone()],
+            Self::Many(names) => names.iter().cloned().collect(),
         }
     }
 
     pub(crate) fn push(&mut self, name: Arc<str>) {
         *self = match std::mem::take(self) {
             Self::None => Self::One(name),
-            Self::One(other) => Self::Many(vec![other, name]),
+            Self::One(other) => Self::Many(Box::new([other, name].into_iter().collect())),
             Self::Many(mut names) => {
-                names.push(name);
+                names.insert(name);
                 Self::Many(names)
             }
         };
@@ -81,11 +85,17 @@ impl Names {
     pub(crate) fn remove(&mut self, name: &str) {
         match self {
             Self::One(other) if **other == *name => *self = Self::None,
-            Self::Many(names) => names.retain(|other| **other != *name),
+            Self::Many(names) => {
+                names.remove(name);
+                if names.len() < names.capacity() / 4 {
+                    names.shrink_to(names.len() * 2);
+                }
+                if names.len() == 1 {
+                    let left = names.drain().next();
+                    *self = left.map_or(Self::None, Self::One);
+                }
+            }
             _ => {}
-        }
-        if self.as_slice().is_empty() {
-            *self = Self::None;
         }
     }
 }
@@ -187,7 +197,7 @@ impl Group {
 
     /// Whether nobody asks for it any more.
     pub(crate) fn is_unused(&self) -> bool {
-        self.uses.is_none() && self.views.as_slice().is_empty() && self.sets.is_none()
+        self.uses.is_none() && self.views.is_empty() && self.sets.is_none()
     }
 }
 

@@ -49,16 +49,6 @@ impl Links {
         }
     }
 
-    /// Forgets who holds what.
-    pub(crate) fn clear_refs(&mut self) {
-        self.followed.values_mut().for_each(|followed| followed.refs = 0);
-    }
-
-    /// Ceases to follow what nobody holds.
-    pub(crate) fn sweep(&mut self) {
-        self.followed.retain(|_, followed| followed.refs > 0);
-    }
-
     /// How many paths are followed.
     pub(crate) fn len(&self) -> usize {
         self.followed.len()

@@ -6,29 +6,37 @@
 //! - Nothing is guessed: a row that only SurrealDB can judge makes the views that meet it leave.
 //!
 //! Map: [`store`](self) rows; `source` shared indexes; `block` the normal form and `intern` how queries get
-//! there; `router` from changes to blocks; `group` the rows of one block for given values; `set` the values
-//! that `IN (SELECT ...)` looks into; `links` who looks into which row along a path; `step` one batch; `edges` from groups to the edges of views.
+//! there; `router` from changes to blocks, `lift` from there to groups; `group` the rows of one block for
+//! given values; `set` the values that `IN (SELECT ...)` looks into; `links` who looks into which row along a
+//! path; `step` one batch; `edges` from groups to the edges of views; `opening` what a refused view leaves:
+//! nothing.
 //!
 //! The pieces are those of shared-plan view maintenance: templates with parameters as data, bounds over
 //! shared sorted indexes for windows, counted sets with flips for semijoins.
 
 mod block;
+mod budget;
 mod edges;
+mod explain;
 mod group;
 mod intern;
+mod lift;
 mod links;
+mod opening;
 mod router;
 mod scope;
 mod set;
 mod slab;
+mod sorted;
 mod source;
 mod step;
 mod store;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashMap};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use revenant_log::wire::SnapshotRow;
 use revenant_log::{Record, Value, encode_value};
 use serde::Serialize;
@@ -37,14 +45,20 @@ use crate::edge::{Edge, ViewChange};
 use crate::query::expr::Beyond;
 use crate::query::ir::{Path, Query};
 
+pub use budget::{Budget, Declined};
+pub use explain::{Condition, Cost, Explained, Index, SetExplained, Why};
+
 use block::{Block, BlockId, BlockKey, Operand};
+use edges::Whole;
 use group::{Group, GroupId, Use, Window};
+use lift::{How, Lift};
 use links::Links;
+use opening::Opening;
 use router::Router;
 use scope::{At, World};
 use set::{Set, SetId};
 use slab::Slab;
-use source::{Source, SourceId, SourceKey};
+use source::{Entry, Source, SourceId, SourceKey};
 use store::{Image, RowId, Store, When};
 
 /// The views and everything they are computed from.
@@ -54,18 +68,21 @@ pub struct Engine {
     sources: Slab<Source>,
     source_ids: HashMap<SourceKey, SourceId>,
     /// The sources over each table.
-    table_sources: HashMap<String, Vec<SourceId>>,
+    source_routers: HashMap<String, Router<SourceId>>,
     blocks: Slab<Block>,
     block_ids: HashMap<BlockKey, BlockId>,
-    routers: HashMap<String, Router>,
+    routers: HashMap<String, Router<BlockId>>,
     groups: Slab<Group>,
     /// Paths that lead through links.
     links: Links,
     sets: Slab<Set>,
     set_ids: HashMap<(GroupId, Path), SetId>,
-    /// Sets made while a query was interned, which may turn out not to be needed.
-    new_sets: Vec<SetId>,
     views: HashMap<Arc<str>, View>,
+    budget: Budget,
+    /// While a view is opened.
+    opening: Option<Opening>,
+    /// Groups that may have lost their last use; they stay until the batch, or the opening, ends.
+    orphans: Vec<GroupId>,
     hasher: DefaultHashBuilder,
 }
 
@@ -75,6 +92,8 @@ struct View {
     root: GroupId,
     /// A sum over its edges that does not depend on their order.
     signature: u64,
+    /// See [`Budget`].
+    bytes: usize,
 }
 
 /// What a batch did.
@@ -83,7 +102,7 @@ pub struct Stepped {
     /// Net changes, by view.
     pub changes: Vec<ViewChange>,
     /// Views that are not maintained any more, and why.
-    pub lost: Vec<(String, Beyond)>,
+    pub lost: Vec<(String, Declined)>,
 }
 
 /// Numbers about the engine.
@@ -106,6 +125,12 @@ pub struct Size {
 }
 
 impl Engine {
+    /// An engine without rows, whose views and templates keep within `budget`.
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
+        Self { budget, ..Self::default() }
+    }
+
     /// Takes in rows of a snapshot, before the first view.
     pub fn load(&mut self, table: &str, rows: Vec<SnapshotRow>) {
         assert!(self.views.is_empty(), "rows are loaded before views are opened");
@@ -118,31 +143,38 @@ impl Engine {
     /// parents first.
     ///
     /// # Errors
-    /// A row that the view depends on holds what only SurrealDB can judge.
-    pub fn open(&mut self, view: &str, query: &Query) -> Result<Vec<(usize, Edge)>, Beyond> {
+    /// A row that the view depends on holds what only SurrealDB can judge; or it would take more memory than
+    /// the budget allows. Then nothing is left of it.
+    pub fn open(&mut self, view: &str, query: &Query) -> Result<Vec<(usize, Edge)>, Declined> {
         self.close(view);
-        let root = match self.root(query) {
-            Ok(root) => root,
-            Err(beyond) => {
-                self.sweep();
-                return Err(beyond);
+        self.opening = Some(Opening::default());
+        let opened = self.compute(view, query);
+        let opening = self.opening.take().unwrap_or_default();
+        let (root, whole) = match opened {
+            Ok(opened) => opened,
+            Err(declined) => {
+                self.undo(opening);
+                return Err(declined);
             }
         };
         let block = self.group(root).block;
         self.block_mut(block).refs += 1;
         let name: Arc<str> = view.into();
         self.group_mut(root).views.push(name.clone());
-        self.drop_unheld_sets();
+        self.drop_unheld_sets(opening.sets);
+        let Whole { edges, signature, bytes } = whole;
+        self.views.insert(name, View { root, signature, bytes });
+        Ok(edges)
+    }
+
+    /// The root group of a new view and everything it holds.
+    fn compute(&mut self, view: &str, query: &Query) -> Result<(GroupId, Whole), Declined> {
+        let root = self.root(query)?;
         match self.whole(view, root) {
-            Ok(edges) => {
-                let signature = edges.iter().fold(0, |sum, (_, edge)| sum ^ edge.signature());
-                self.views.insert(name, View { root, signature });
-                Ok(edges)
-            }
-            Err(beyond) => {
-                self.group_mut(root).views.remove(view);
-                self.sweep();
-                Err(beyond)
+            Ok(whole) => Ok((root, whole)),
+            Err(declined) => {
+                self.orphans.push(root);
+                Err(declined)
             }
         }
     }
@@ -150,9 +182,11 @@ impl Engine {
     /// Ceases to maintain a view; one that is unknown is no error.
     pub fn close(&mut self, view: &str) {
         let Some(View { root, .. }) = self.views.remove(view) else { return };
+        shrink(&mut self.views);
         let block = self.group(root).block;
         self.group_mut(root).views.remove(view);
-        self.collect(vec![root]);
+        self.orphans.push(root);
+        self.collect_orphans();
         self.release_block(block);
     }
 
@@ -178,8 +212,8 @@ impl Engine {
     pub fn edges(&self, view: &str) -> Vec<Edge> {
         let Some(known) = self.views.get(view) else { return Vec::new() };
         // What could be evaluated when the batch ended can be evaluated again.
-        let edges = self.whole(view, known.root).unwrap_or_default();
-        edges.into_iter().map(|(_, edge)| edge).collect()
+        let whole = self.whole(view, known.root).unwrap_or_default();
+        whole.edges.into_iter().map(|(_, edge)| edge).collect()
     }
 
     /// How much there is of everything.
@@ -195,7 +229,7 @@ impl Engine {
         }
     }
 
-    fn root(&mut self, query: &Query) -> Result<GroupId, Beyond> {
+    fn root(&mut self, query: &Query) -> Result<GroupId, Declined> {
         let (block, operands) = self.intern(&query.root)?;
         let values = operands.into_iter().map(|operand| match operand {
             Operand::Const(value) => value,
@@ -226,21 +260,33 @@ impl Engine {
     }
 
     /// The group of a block for given values; it is computed if it is new.
-    fn acquire(&mut self, block: BlockId, values: Vec<Value>) -> Result<GroupId, Beyond> {
+    fn acquire(&mut self, block: BlockId, values: Vec<Value>) -> Result<GroupId, Declined> {
         let (key, prefix_bytes) = self.key(block, &values)?;
         if let Some(group) = self.find(block, &key) {
+            let rows = usize::try_from(self.group(group).count).unwrap_or(usize::MAX);
+            self.spend(rows, 0)?;
             return Ok(group);
         }
+        self.has_room(block)?;
         let Block { key: block_key, by_id, .. } = self.block(block);
         let windowed = block_key.window.is_some();
-        let routed = !block_key.outer.is_empty();
         let mut kept: Vec<Value> = by_id.iter().map(|place| values[*place].clone()).collect();
         kept.extend_from_slice(&values[block_key.equal.len()..]);
         let group = Group::new(block, key.into(), prefix_bytes, kept.into());
         let id = GroupId(self.groups.insert(group));
-        self.list(id, routed);
+        self.list(id);
+        match self.fill(id, windowed) {
+            Ok(()) => Ok(id),
+            Err(declined) => {
+                self.drop_group(id);
+                Err(declined)
+            }
+        }
+    }
+
+    /// Computes a new group. One that cannot be asks for no other group any more.
+    fn fill(&mut self, id: GroupId, windowed: bool) -> Result<(), Declined> {
         let rows = if windowed {
-            self.group_mut(id).window = Some(Box::default());
             let window = self.window(id)?;
             let rows = window.rows.clone();
             self.group_mut(id).window = Some(Box::new(window));
@@ -249,10 +295,14 @@ impl Engine {
             self.members(id)?
         };
         self.group_mut(id).count = rows.len() as u64;
-        for row in rows {
-            self.adopt(id, row)?;
+        self.spend(rows.len(), 1)?;
+        for (place, row) in rows.iter().enumerate() {
+            if let Err(declined) = self.adopt(id, *row) {
+                self.disown(id, &rows[..=place]);
+                return Err(declined);
+            }
         }
-        Ok(id)
+        Ok(())
     }
 
     /// The key of a group, and how many bytes of it are its prefix.
@@ -277,28 +327,32 @@ impl Engine {
         self.block(block).groups.find(hash, is).copied()
     }
 
-    /// The groups of a block for rows with these equal columns.
-    fn routed(&self, block: BlockId, prefix: &[u8]) -> Vec<GroupId> {
-        if self.block(block).key.outer.is_empty() {
-            return self.find(block, prefix).into_iter().collect();
+    /// Adds the groups of a block that a row of these equal columns may be in.
+    fn routed(&self, block: BlockId, prefix: &[u8], at: At<'_>, found: &mut Vec<GroupId>) {
+        let known = self.block(block);
+        if known.key.outer.is_empty() {
+            found.extend(self.find(block, prefix));
+        } else if let Some(lookup) = known.routes.get(prefix) {
+            lookup.find(known.lift.as_ref(), at, found);
         }
-        self.block(block).routes.get(prefix).cloned().unwrap_or_default()
     }
 
     /// Lets a group be found.
-    fn list(&mut self, id: GroupId, routed: bool) {
+    fn list(&mut self, id: GroupId) {
         let Self { groups, blocks, hasher, .. } = self;
         let group = groups.at(id.0);
         let block = blocks.at_mut(group.block.0);
         let hash = |id: &GroupId| hasher.hash_one(&*groups.at(id.0).key);
         block.groups.insert_unique(hash(&id), id, hash);
-        if routed {
-            block.routes.entry_ref(group.prefix()).or_default().push(id);
+        if !block.key.outer.is_empty() {
+            let lifted = block.lifted(group);
+            let lookup = block.routes.entry_ref(group.prefix());
+            lookup.or_insert_with(|| Lift::lookup(block.lift.as_ref())).insert(&lifted, id);
         }
     }
 
     /// Takes in the subqueries of a row that is now in a group.
-    fn adopt(&mut self, group: GroupId, row: RowId) -> Result<(), Beyond> {
+    fn adopt(&mut self, group: GroupId, row: RowId) -> Result<(), Declined> {
         for child in 0..self.children(group) {
             let (block, values) = self.child_values(group, row, child, When::Now)?;
             let inner = self.acquire(block, values)?;
@@ -358,9 +412,29 @@ impl Engine {
                 rows.push(row);
             }
         } else if let Some(source) = block.source {
-            for (_, row) in self.sources.at(source.0).rows(group.prefix()) {
-                if self.at(group, row, When::Now).all(&block.key.open)? {
-                    rows.push(row);
+            let source = self.sources.at(source.0);
+            let take = |entry: &Entry| -> Result<(), Beyond> {
+                if self.at(group, entry.row, When::Now).all(&block.key.open)? {
+                    rows.push(entry.row);
+                }
+                Ok(())
+            };
+            let (prefix, value) = (group.prefix(), block.lifted(group));
+            let ends = |entry: &Entry| entry.place.starts_with(&value);
+            match block.lift.as_ref().map(|lift| lift.how) {
+                None => source.rows(prefix).try_for_each(take)?,
+                Some(How::Contains) => {
+                    if matches!(block.lifted_value(group), Some(Value::Regex(_))) {
+                        return Err(Beyond::Regex);
+                    }
+                    source.rows_with(prefix, &value).try_for_each(take)?;
+                }
+                Some(How::More | How::MoreOrEqual) => {
+                    source.rows_from(prefix, &value).try_for_each(take)?;
+                }
+                Some(How::Less | How::LessOrEqual) => {
+                    let below = |entry: &&Entry| *entry.place < *value || ends(entry);
+                    source.rows(prefix).take_while(below).try_for_each(take)?;
                 }
             }
         } else {
@@ -381,18 +455,20 @@ impl Engine {
             unreachable!("a window has an order and a source");
         };
         let mut window = Window::default();
-        let mut skipped = 0;
-        for (place, row) in self.sources.at(source.0).rows(group.prefix()) {
-            if !self.at(group, row, When::Now).all(&block.key.open)? {
+        // Where every row counts, the first that is shown is found by its rank.
+        let ranked = block.key.open.is_empty();
+        let (rank, mut skip) = if ranked { (key.start, 0) } else { (0, key.start) };
+        for entry in self.sources.at(source.0).rows_from_rank(group.prefix(), rank) {
+            if !ranked && !self.at(group, entry.row, When::Now).all(&block.key.open)? {
                 continue;
             }
-            if skipped < key.start {
-                skipped += 1;
+            if skip > 0 {
+                skip -= 1;
                 continue;
             }
-            window.rows.push(row);
+            window.rows.push(entry.row);
             if key.limit == Some(window.rows.len()) {
-                window.bound = Some(place.into());
+                window.bound = Some(entry.place.clone());
                 break;
             }
         }
@@ -414,24 +490,55 @@ impl Engine {
             && self.at(group, row, when).all(&self.block(group.block).key.open)?)
     }
 
+    /// Gives up the groups that the subqueries of these rows of a group are.
+    fn disown(&mut self, id: GroupId, rows: &[RowId]) {
+        for row in rows {
+            for child in 0..self.children(id) {
+                // What could be evaluated when the row came in can be evaluated again.
+                if let Ok(Some(inner)) = self.child_group(id, *row, child, When::Now) {
+                    self.group_mut(inner).remove_use(Use::new(id, *row, child));
+                    self.orphans.push(inner);
+                }
+            }
+        }
+    }
+
     /// Gives up groups that nobody asks for, and what only they asked for.
-    fn collect(&mut self, mut candidates: Vec<GroupId>) {
-        while let Some(id) = candidates.pop() {
+    fn collect_orphans(&mut self) {
+        while let Some(id) = self.orphans.pop() {
             if !self.groups.contains(id.0) || !self.group(id).is_unused() {
                 continue;
             }
             if self.children(id) > 0 {
-                // What could be evaluated when the rows came in can be evaluated again.
-                for row in self.members(id).unwrap_or_default() {
-                    for child in 0..self.children(id) {
-                        if let Ok(Some(inner)) = self.child_group(id, row, child, When::Now) {
-                            self.group_mut(inner).remove_use(Use::new(id, row, child));
-                            candidates.push(inner);
-                        }
+                let rows = self.members(id).unwrap_or_default();
+                self.disown(id, &rows);
+            }
+            self.drop_group(id);
+        }
+    }
+
+    /// The same where a row has no answer, and so cannot say which groups its subqueries are: all groups of
+    /// those subqueries are asked for whom they are there.
+    fn purge_orphans(&mut self) {
+        let mut dead: BTreeMap<BlockId, HashSet<GroupId>> = BTreeMap::new();
+        for id in std::mem::take(&mut self.orphans) {
+            if self.groups.contains(id.0) && self.group(id).is_unused() {
+                dead.entry(self.group(id).block).or_default().insert(id);
+            }
+        }
+        while let Some((block, gone)) = dead.pop_first() {
+            let below: BTreeSet<BlockId> =
+                self.block(block).key.children.iter().map(|child| child.block).collect();
+            for child in below {
+                for inner in self.block(child).groups.iter().copied().collect::<Vec<_>>() {
+                    let group = self.group_mut(inner);
+                    let gave_up = group.retain_uses(|one| !gone.contains(&one.group));
+                    if gave_up && group.is_unused() {
+                        dead.entry(child).or_default().insert(inner);
                     }
                 }
             }
-            self.drop_group(id);
+            gone.into_iter().for_each(|id| self.drop_group(id));
         }
     }
 
@@ -443,11 +550,28 @@ impl Engine {
             listed.remove();
         }
         let Some(group) = self.groups.remove(id.0) else { return };
-        if let Some(routed) = block.routes.get_mut(group.prefix()) {
-            routed.retain(|other| *other != id);
-            if routed.is_empty() {
-                block.routes.remove(group.prefix());
-            }
+        if block.groups.len() < block.groups.capacity() / SHRINK && block.groups.capacity() > SMALL
+        {
+            let (groups, hasher) = (&self.groups, &self.hasher);
+            let hash = |id: &GroupId| hasher.hash_one(&*groups.at(id.0).key);
+            block.groups.shrink_to(block.groups.len() * 2, hash);
         }
+        let lifted = block.lifted(&group);
+        if block.routes.get_mut(group.prefix()).is_some_and(|lookup| lookup.remove(&lifted, id)) {
+            block.routes.remove(group.prefix());
+            shrink(&mut block.routes);
+        }
+    }
+}
+
+/// A table is given smaller memory when it is filled to less than one part in this many.
+const SHRINK: usize = 4;
+/// Entries of a table that is left as it is.
+const SMALL: usize = 64;
+
+/// Gives back memory of a table from which most is gone.
+fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
+    if map.len() < map.capacity() / SHRINK && map.capacity() > SMALL {
+        map.shrink_to(map.len() * 2);
     }
 }

@@ -1,5 +1,5 @@
-//! `Router`: which blocks a change of a row may concern, by one condition that each block's rows must meet.
-//! A block whose conditions cannot be looked up is asked about every change of its table.
+//! `Router`: which blocks, or sources, a change of a row may concern, by one condition that each one's rows
+//! must meet. One whose conditions cannot be looked up is asked about every change of its table.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Included, Unbounded};
@@ -7,7 +7,6 @@ use std::ops::Bound::{Included, Unbounded};
 use hashbrown::HashMap;
 use revenant_log::{Value, encode_value};
 
-use super::block::{BlockId, BlockKey};
 use super::scope::World;
 use super::set::SetId;
 use super::store::{RowId, When};
@@ -26,19 +25,30 @@ enum Route {
     UpTo(Path, Box<[u8]>),
 }
 
-/// The blocks of one table.
-#[derive(Debug, Default)]
-pub(crate) struct Router {
-    always: Vec<BlockId>,
-    among: HashMap<Path, HashMap<Box<[u8]>, Vec<BlockId>>>,
-    from: HashMap<Path, BTreeMap<Box<[u8]>, Vec<BlockId>>>,
-    up_to: HashMap<Path, BTreeMap<Box<[u8]>, Vec<BlockId>>>,
+/// The blocks, or sources, of one table.
+#[derive(Debug)]
+pub(crate) struct Router<T> {
+    always: Vec<T>,
+    among: HashMap<Path, HashMap<Box<[u8]>, Vec<T>>>,
+    from: HashMap<Path, BTreeMap<Box<[u8]>, Vec<T>>>,
+    up_to: HashMap<Path, BTreeMap<Box<[u8]>, Vec<T>>>,
 }
 
-impl Router {
-    /// Takes in a block.
-    pub(crate) fn insert(&mut self, block: BlockId, key: &BlockKey) {
-        match Route::of(key) {
+impl<T> Default for Router<T> {
+    fn default() -> Self {
+        Self {
+            always: Vec::new(),
+            among: HashMap::new(),
+            from: HashMap::new(),
+            up_to: HashMap::new(),
+        }
+    }
+}
+
+impl<T: Copy + Ord> Router<T> {
+    /// Takes in one whose rows satisfy all of `conjuncts`.
+    pub(crate) fn insert(&mut self, block: T, conjuncts: &[Expr<SetId>]) {
+        match Route::of(conjuncts) {
             Route::Always => self.always.push(block),
             Route::Among(path, values) => {
                 let by_value = self.among.entry(path).or_default();
@@ -55,9 +65,9 @@ impl Router {
         }
     }
 
-    /// Gives a block up.
-    pub(crate) fn remove(&mut self, block: BlockId, key: &BlockKey) {
-        match Route::of(key) {
+    /// Gives one up that came with these conjuncts.
+    pub(crate) fn remove(&mut self, block: T, conjuncts: &[Expr<SetId>]) {
+        match Route::of(conjuncts) {
             Route::Always => self.always.retain(|other| *other != block),
             Route::Among(path, values) => {
                 let Some(by_value) = self.among.get_mut(&path) else { return };
@@ -78,9 +88,12 @@ impl Router {
         }
     }
 
-    /// The blocks that a change of `row` may concern, each once.
-    pub(crate) fn blocks(&self, world: World<'_>, row: RowId) -> Vec<BlockId> {
+    /// Those that a change of `row` may concern, each once.
+    pub(crate) fn find(&self, world: World<'_>, row: RowId) -> Vec<T> {
         let mut found = self.always.clone();
+        if self.among.is_empty() && self.from.is_empty() && self.up_to.is_empty() {
+            return found;
+        }
         for when in [When::Before, When::Now] {
             if world.store.image(row, when).is_none() {
                 continue;
@@ -126,7 +139,7 @@ impl Router {
         found
     }
 
-    /// Whether no block is left.
+    /// Whether none is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.always.is_empty()
             && self.among.is_empty()
@@ -135,11 +148,11 @@ impl Router {
     }
 }
 
-fn forget(
-    routes: &mut HashMap<Path, BTreeMap<Box<[u8]>, Vec<BlockId>>>,
+fn forget<T: PartialEq>(
+    routes: &mut HashMap<Path, BTreeMap<Box<[u8]>, Vec<T>>>,
     path: &Path,
     value: &[u8],
-    block: BlockId,
+    block: T,
 ) {
     let Some(by_value) = routes.get_mut(path) else { return };
     if let Some(blocks) = by_value.get_mut(value) {
@@ -154,13 +167,9 @@ fn forget(
 }
 
 impl Route {
-    /// A block with equal columns looks its groups up by itself; else the condition that is met most
-    /// rarely is taken: a list, then a bound.
-    fn of(key: &BlockKey) -> Self {
-        if !key.equal.is_empty() {
-            return Self::Always;
-        }
-        let routes = || key.residual.iter().filter_map(Self::of_conjunct);
+    /// The condition that is met most rarely is taken: a list, then a bound.
+    fn of(conjuncts: &[Expr<SetId>]) -> Self {
+        let routes = || conjuncts.iter().filter_map(Self::of_conjunct);
         routes()
             .find(|route| matches!(route, Self::Among(..)))
             .or_else(|| routes().next())
@@ -209,13 +218,24 @@ fn distinct(values: impl Iterator<Item = Box<[u8]>>) -> Vec<Box<[u8]>> {
 }
 
 /// The comparison with its sides exchanged.
-fn mirrored(how: Comparison) -> Option<Comparison> {
+pub(super) fn mirrored(how: Comparison) -> Option<Comparison> {
     Some(match how {
         Comparison::Less => Comparison::More,
         Comparison::LessOrEqual => Comparison::MoreOrEqual,
         Comparison::More => Comparison::Less,
         Comparison::MoreOrEqual => Comparison::LessOrEqual,
         Comparison::Contains => Comparison::Inside,
+        Comparison::Inside => Comparison::Contains,
         _ => return None,
     })
+}
+
+/// How a block, or source, with these conjuncts is found.
+pub(super) fn described(conjuncts: &[Expr<SetId>]) -> String {
+    match Route::of(conjuncts) {
+        Route::Always => "asked about every change of its table".into(),
+        Route::Among(path, values) => format!("the value of {path}, one of {}", values.len()),
+        Route::From(path, _) => format!("a lower bound of {path}"),
+        Route::UpTo(path, _) => format!("an upper bound of {path}"),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use revenant_log::{RecordId, Value};
+use revenant_log::{RecordId, Value, encode_value};
 
 use super::set::{Set, SetId};
 use super::slab::Slab;
@@ -52,6 +52,18 @@ impl<'e> At<'e> {
             Some(image) => expr::sort_key(self.world.store.id(self.row), &image.body, path),
             None => Ok(Cow::Owned(Value::None)),
         }
+    }
+
+    /// Adds the encodings of the values at `paths`, which are compared by equality.
+    pub(crate) fn encode_equal(&self, paths: &[Path], bytes: &mut Vec<u8>) -> Result<(), Beyond> {
+        for path in paths {
+            let value = self.get(path)?;
+            if matches!(*value, Value::Regex(_)) {
+                return Err(Beyond::Regex);
+            }
+            encode_value(&value, bytes);
+        }
+        Ok(())
     }
 
     /// Whether every one of these is true.

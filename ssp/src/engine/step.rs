@@ -6,16 +6,18 @@
 //! 3. Who is above a changed group is marked, up to the views, and their edges are written.
 //! 4. What nobody asks for is given up, and how rows were before is forgotten.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::{HashMap, HashSet};
 
 use super::block::BlockId;
+use super::explain::Cost;
 use super::group::{Delta, GroupId, Use};
 use super::set::SetId;
-use super::source::{Source, SourceId};
+use super::source::{Move, Place, Source, SourceId};
 use super::store::{RowId, When};
-use super::{Engine, Stepped};
+use super::{Declined, Engine, Stepped, View};
 use crate::query::expr::Beyond;
 
 /// What a batch does.
@@ -23,6 +25,8 @@ use crate::query::expr::Beyond;
 pub(super) struct Batch {
     /// What is still to be told of rows, by level.
     work: BTreeMap<usize, Work>,
+    /// Where rows were and are in the sources that took them in.
+    moves: HashMap<(SourceId, RowId), Move>,
     /// Sets that counted.
     counted: Vec<SetId>,
     pub(super) deltas: HashMap<GroupId, Delta>,
@@ -31,7 +35,9 @@ pub(super) struct Batch {
     /// Blocks that met a row which only SurrealDB can judge.
     pub(super) lost: HashMap<BlockId, Beyond>,
     /// Groups that did, of blocks whose other groups did not.
-    pub(super) lost_groups: HashMap<GroupId, Beyond>,
+    pub(super) lost_groups: HashMap<GroupId, Declined>,
+    /// Of every view that is given up, its block.
+    released: Vec<BlockId>,
 }
 
 /// What of one level is to be told of rows: first the sources, then the blocks.
@@ -59,21 +65,18 @@ impl Engine {
             let touched = self.update_groups(work.blocks, &mut batch);
             self.count_values(touched, &mut batch);
         }
-        let orphans = self.follow_rows(&mut batch);
+        self.follow_rows(&mut batch);
         self.mark(&mut batch);
         let mut stepped = Stepped::default();
         self.give_up_lost(&mut batch, &mut stepped);
-        self.write(&batch, &mut stepped);
-        self.collect(orphans);
+        self.write(&mut batch, &mut stepped);
+        self.tidy(&batch);
         for set in batch.counted {
             if self.sets.contains(set.0) {
                 self.sets.at_mut(set.0).settle();
             }
         }
         self.store.settle();
-        if !stepped.lost.is_empty() {
-            self.sweep();
-        }
         stepped
     }
 
@@ -83,12 +86,14 @@ impl Engine {
         self.links.follow(&self.store, &mut changed);
         for row in changed {
             let table = self.store.id(row).table.as_str();
-            for source in self.table_sources.get(table).into_iter().flatten() {
-                let level = self.sources.at(source.0).level;
-                batch.work.entry(level).or_default().sources.push((*source, row));
+            if let Some(router) = self.source_routers.get(table) {
+                for source in router.find(self.world(), row) {
+                    let level = self.sources.at(source.0).level;
+                    batch.work.entry(level).or_default().sources.push((source, row));
+                }
             }
             if let Some(router) = self.routers.get(table) {
-                for block in router.blocks(self.world(), row) {
+                for block in router.find(self.world(), row) {
                     let level = self.block(block).level;
                     batch.work.entry(level).or_default().blocks.push((block, row));
                 }
@@ -101,12 +106,17 @@ impl Engine {
         pairs.dedup();
         for (id, row) in pairs {
             let world = super::World { store: &self.store, sets: &self.sets };
-            if let Err(beyond) = self.sources.at_mut(id.0).update(world, row) {
-                let uses = |block: &super::Block| {
-                    block.source == Some(id) || block.atoms.iter().any(|atom| atom.index == id)
-                };
-                let users = self.blocks.iter().filter(|(_, block)| uses(block));
-                batch.lost.extend(users.map(|(block, _)| (BlockId(block), beyond)));
+            match self.sources.at_mut(id.0).update(world, row) {
+                Ok(moved) => {
+                    batch.moves.insert((id, row), moved);
+                }
+                Err(beyond) => {
+                    let uses = |block: &super::Block| {
+                        block.source == Some(id) || block.atoms.iter().any(|atom| atom.index == id)
+                    };
+                    let users = self.blocks.iter().filter(|(_, block)| uses(block));
+                    batch.lost.extend(users.map(|(block, _)| (BlockId(block), beyond)));
+                }
             }
         }
     }
@@ -121,14 +131,19 @@ impl Engine {
         pairs.dedup();
         let mut told = Told::default();
         for (block, row) in pairs {
-            if let Err(beyond) = self.tell_groups(block, row, batch, &mut told) {
-                batch.lost.insert(block, beyond);
+            match self.tell_groups(block, row, batch, &mut told) {
+                Ok(cost) => self.block_mut(block).cost.add(cost),
+                Err(beyond) => {
+                    batch.lost.insert(block, beyond);
+                }
             }
         }
         for (id, written) in told.windows {
             told.groups.push(id);
+            let block = self.group(id).block;
+            self.block_mut(block).cost.add(Cost { windows_read: 1, ..Cost::default() });
             if let Err(beyond) = self.read_window(id, &written, batch) {
-                batch.lost_groups.insert(id, beyond);
+                batch.lost_groups.insert(id, beyond.into());
             }
         }
         told.groups.sort_unstable();
@@ -147,7 +162,7 @@ impl Engine {
                 for value in &flipped {
                     let mut prefix = Vec::new();
                     revenant_log::encode_value(value, &mut prefix);
-                    for (_, row) in index.rows(&prefix) {
+                    for row in index.rows(&prefix).map(|entry| entry.row) {
                         if self.store.is_changed(row) {
                             continue;
                         }
@@ -163,32 +178,51 @@ impl Engine {
         }
     }
 
-    /// Tells the groups of a block what happened to a row.
+    /// Tells the groups of a block what happened to a row, and returns what that cost.
     fn tell_groups(
         &self,
         id: BlockId,
         row: RowId,
         batch: &mut Batch,
         told: &mut Told,
-    ) -> Result<(), Beyond> {
+    ) -> Result<Cost, Beyond> {
         let block = self.block(id);
-        let before = self.prefix(id, row, When::Before)?;
-        let now = self.prefix(id, row, When::Now)?;
-        let mut groups = before.as_ref().map_or(Vec::new(), |prefix| self.routed(id, prefix));
-        if let Some(now) = now.as_ref().filter(|_| before != now) {
-            groups.extend(self.routed(id, now));
+        let Batch { moves, deltas, lost_groups, .. } = batch;
+        let moved = block.source.and_then(|source| moves.get(&(source, row)));
+        // A source has the equal columns, and the residual is satisfied where the row is in it.
+        let (before, now) = match moved {
+            Some(Move { before, now }) => {
+                let before = before.as_ref().map(|place| Cow::Borrowed(place.prefix()));
+                (before, now.as_ref().map(|place| Cow::Borrowed(place.prefix())))
+            }
+            None => {
+                let before = self.prefix(id, row, When::Before)?.map(Cow::Owned);
+                (before, self.prefix(id, row, When::Now)?.map(Cow::Owned))
+            }
+        };
+        let mut groups = Vec::new();
+        for (prefix, when) in [(&before, When::Before), (&now, When::Now)] {
+            if let Some(prefix) = prefix {
+                self.routed(id, prefix, self.world().at(row, when), &mut groups);
+            }
         }
+        groups.sort_unstable();
+        groups.dedup();
+        let mut cost = Cost { changes: 1, candidates: groups.len() as u64, ..Cost::default() };
         for group_id in groups {
             let group = self.group(group_id);
-            let is = |prefix: &Option<Vec<u8>>, when| -> Result<bool, Beyond> {
+            let is = |prefix: &Option<Cow<'_, [u8]>>, when| -> Result<bool, Beyond> {
                 Ok(prefix.as_deref() == Some(group.prefix())
                     && self.at(group, row, when).all(&block.key.open)?)
             };
             let (was, is) = (is(&before, When::Before), is(&now, When::Now));
+            if matches!((was, is), (Ok(false), Ok(false))) {
+                continue;
+            }
+            cost.concerned += 1;
             if let Some(window) = &group.window {
                 // Of rows beyond its bound, a window need not know.
-                let concerns = was.unwrap_or(true) || is.unwrap_or(true);
-                if concerns && self.shows(id, window, row)? {
+                if self.shows(id, window, row, moved)? {
                     told.windows.entry(group_id).or_default().insert(row);
                 }
                 continue;
@@ -196,22 +230,19 @@ impl Engine {
             let (was, is) = match (was, is) {
                 (Ok(was), Ok(is)) => (was, is),
                 (Err(beyond), _) | (_, Err(beyond)) => {
-                    batch.lost_groups.insert(group_id, beyond);
+                    lost_groups.insert(group_id, beyond.into());
                     continue;
                 }
             };
-            if !was && !is {
-                continue;
-            }
             told.groups.push(group_id);
-            let delta = batch.deltas.entry(group_id).or_default();
+            let delta = deltas.entry(group_id).or_default();
             match (was, is) {
                 (true, true) => delta.updated.push(row),
                 (true, false) => delta.removed.push(row),
                 _ => delta.added.push(row),
             }
         }
-        Ok(())
+        Ok(cost)
     }
 
     /// The encoding of a row's equal columns, if the row satisfies a block's residual.
@@ -227,25 +258,28 @@ impl Engine {
         }
         let at = self.world().at(row, when);
         let mut prefix = Vec::with_capacity(24);
-        for path in &key.equal {
-            let value = at.get(path)?;
-            if matches!(*value, revenant_log::Value::Regex(_)) {
-                return Err(Beyond::Regex);
-            }
-            revenant_log::encode_value(&value, &mut prefix);
-        }
+        at.encode_equal(&key.equal, &mut prefix)?;
         Ok(at.all(&key.residual)?.then_some(prefix))
     }
 
     /// Whether what happened to a row may show in a window.
-    fn shows(&self, block: BlockId, window: &super::Window, row: RowId) -> Result<bool, Beyond> {
+    fn shows(
+        &self,
+        block: BlockId,
+        window: &super::Window,
+        row: RowId,
+        moved: Option<&Move>,
+    ) -> Result<bool, Beyond> {
         let (Some(bound), Some(source)) = (&window.bound, self.block(block).source) else {
             return Ok(true);
         };
+        let within = |place: &Place| *place.order() <= **bound;
+        if let Some(Move { before, now }) = moved {
+            return Ok(before.iter().chain(now).any(within));
+        }
         let source = self.sources.at(source.0);
         for when in [When::Before, When::Now] {
-            let place = source.place(self.world(), row, when)?;
-            if place.is_some_and(|place| *place <= **bound) {
+            if source.place(self.world(), row, when)?.as_ref().is_some_and(within) {
                 return Ok(true);
             }
         }
@@ -305,10 +339,8 @@ impl Engine {
         steps.into_iter().try_for_each(|(value, up)| set.count(value, up))
     }
 
-    /// Rows that entered, left or changed take their subqueries with them. Returns groups that may have
-    /// lost their last use.
-    fn follow_rows(&mut self, batch: &mut Batch) -> Vec<GroupId> {
-        let mut orphans = Vec::new();
+    /// Rows that entered, left or changed take their subqueries with them.
+    fn follow_rows(&mut self, batch: &mut Batch) {
         let groups: Vec<GroupId> = batch.deltas.keys().copied().collect();
         for id in groups {
             let Some(delta) = batch.deltas.get(&id) else { continue };
@@ -319,23 +351,16 @@ impl Engine {
             if self.children(id) == 0 {
                 continue;
             }
-            let followed = self.follow(id, delta, &mut orphans);
-            if let Err(beyond) = followed {
-                batch.lost_groups.insert(id, beyond);
+            if let Err(declined) = self.follow(id, delta) {
+                batch.lost_groups.insert(id, declined);
             }
         }
-        orphans
     }
 
-    fn follow(
-        &mut self,
-        id: GroupId,
-        delta: &Delta,
-        orphans: &mut Vec<GroupId>,
-    ) -> Result<(), Beyond> {
+    fn follow(&mut self, id: GroupId, delta: &Delta) -> Result<(), Declined> {
         for row in &delta.removed {
             for child in 0..self.children(id) {
-                self.let_go(id, *row, child, orphans)?;
+                self.let_go(id, *row, child)?;
             }
         }
         for row in &delta.added {
@@ -348,7 +373,7 @@ impl Engine {
                 if before == now {
                     continue;
                 }
-                self.let_go(id, *row, child, orphans)?;
+                self.let_go(id, *row, child)?;
                 let inner = self.acquire(block, now)?;
                 self.group_mut(inner).add_use(Use::new(id, *row, child));
             }
@@ -357,16 +382,10 @@ impl Engine {
     }
 
     /// Gives up the group that a subquery of a row was. It stays until the batch ends.
-    fn let_go(
-        &mut self,
-        id: GroupId,
-        row: RowId,
-        child: usize,
-        orphans: &mut Vec<GroupId>,
-    ) -> Result<(), Beyond> {
+    fn let_go(&mut self, id: GroupId, row: RowId, child: usize) -> Result<(), Beyond> {
         if let Some(inner) = self.child_group(id, row, child, When::Before)? {
             self.group_mut(inner).remove_use(Use::new(id, row, child));
-            orphans.push(inner);
+            self.orphans.push(inner);
         }
         Ok(())
     }
@@ -389,32 +408,63 @@ impl Engine {
     /// Closes the views that met what only SurrealDB can judge.
     fn give_up_lost(&mut self, batch: &mut Batch, stepped: &mut Stepped) {
         self.spread_loss(batch);
-        if batch.lost.is_empty() && batch.lost_groups.is_empty() {
-            return;
+        let mut lost = Vec::new();
+        for (id, declined) in &batch.lost_groups {
+            let views = self.group(*id).views.to_vec();
+            lost.extend(views.into_iter().map(|view| (view, declined.clone())));
         }
-        for (name, view) in &self.views {
-            let own = batch.lost_groups.get(&view.root).copied();
-            if let Some(beyond) = own.or_else(|| self.loss(self.group(view.root).block, batch)) {
-                stepped.lost.push((name.to_string(), beyond));
+        if !batch.lost.is_empty() {
+            for (id, block) in self.blocks.iter() {
+                let Some(beyond) = self.loss(BlockId(id), batch) else { continue };
+                let views = block.groups.iter().flat_map(|group| self.group(*group).views.to_vec());
+                lost.extend(views.map(|view| (view, beyond.into())));
             }
         }
-        for (name, _) in &stepped.lost {
-            if let Some(view) = self.views.remove(name.as_str()) {
-                self.group_mut(view.root).views.remove(name);
-            }
+        for (view, declined) in lost {
+            self.lose(&view, declined, batch, stepped);
         }
+    }
+
+    /// Ceases to maintain a view. What it was made of stays until the batch ends.
+    pub(super) fn lose(
+        &mut self,
+        view: &str,
+        declined: Declined,
+        batch: &mut Batch,
+        stepped: &mut Stepped,
+    ) {
+        let Some(View { root, .. }) = self.views.remove(view) else { return };
+        self.group_mut(root).views.remove(view);
+        self.orphans.push(root);
+        let block = self.group(root).block;
+        stepped.lost.push((view.to_owned(), declined));
+        batch.released.push(block);
+    }
+
+    /// Gives up what nobody asks for any more.
+    fn tidy(&mut self, batch: &Batch) {
+        if batch.lost.is_empty() && batch.lost_groups.is_empty() && batch.released.is_empty() {
+            return self.collect_orphans();
+        }
+        self.purge_orphans();
+        batch.released.iter().for_each(|block| self.release_block(*block));
     }
 
     /// Whoever asks for a lost group is lost with it.
     fn spread_loss(&self, batch: &mut Batch) {
-        let mut open: Vec<_> = batch.lost_groups.iter().map(|(id, met)| (*id, *met)).collect();
-        while let Some((id, beyond)) = open.pop() {
+        let mut open: Vec<_> =
+            batch.lost_groups.iter().map(|(id, declined)| (*id, declined.clone())).collect();
+        while let Some((id, declined)) = open.pop() {
             for set in self.group(id).sets() {
-                batch.lost.extend(self.sets.at(set.0).users.iter().map(|user| (*user, beyond)));
+                // A set's rows have no subqueries, so no budget binds.
+                if let Declined::Beyond(beyond) = &declined {
+                    let users = self.sets.at(set.0).users.iter();
+                    batch.lost.extend(users.map(|user| (*user, *beyond)));
+                }
             }
             for one in self.group(id).uses() {
-                if batch.lost_groups.insert(one.group, beyond).is_none() {
-                    open.push((one.group, beyond));
+                if batch.lost_groups.insert(one.group, declined.clone()).is_none() {
+                    open.push((one.group, declined.clone()));
                 }
             }
         }

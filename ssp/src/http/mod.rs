@@ -1,6 +1,7 @@
 //! The HTTP API: one file per route family. Handlers check and translate; what they do is elsewhere.
 
 mod auth;
+mod explain;
 mod health;
 mod ingest;
 mod listen;
@@ -40,6 +41,8 @@ fn router(context: Arc<Context>) -> Router {
         .route("/ingest", post(ingest::ingest))
         .route("/v1/state", get(state::state))
         .route("/v1/views/{id}", get(state::view))
+        .route("/v1/views/{id}/explain", get(explain::explain))
+        .route("/v1/views/{id}/why/{record}", get(explain::why))
         .route("/metrics", get(metrics::metrics))
         .layer(middleware::from_fn_with_state(context.clone(), auth::bearer));
     open.merge(guarded)

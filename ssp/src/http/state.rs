@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::views::Mode;
 
 /// How long the sequencer may take to get to a question.
-const ANSWER_MOST: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_MOST: Duration = Duration::from_secs(10);
 
 /// Everything about the service, as of one seq.
 pub(super) async fn state(State(context): Shared) -> Response {
@@ -130,7 +130,7 @@ fn view_json(view: &ViewReport, mode: Mode) -> Value {
     })
 }
 
-fn word(mode: Mode) -> &'static str {
+pub(super) fn word(mode: Mode) -> &'static str {
     match mode {
         Mode::Incremental => "incremental",
         Mode::Requery => "requery",
@@ -143,7 +143,7 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
-fn busy() -> Response {
+pub(super) fn busy() -> Response {
     let detail = "the engine is busy; ask again";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).into_response()
 }

@@ -104,6 +104,9 @@ fn answer(worked: Worked) -> Response {
     let text = refusal.to_string();
     match refusal {
         Refusal::Invalid(message) => (StatusCode::BAD_REQUEST, message).into_response(),
+        Refusal::TooLarge(_) => {
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "over_budget", text).into_response()
+        }
         Refusal::Fenced => Problem::new(StatusCode::CONFLICT, "fenced", text).into_response(),
         Refusal::Unavailable(_) | Refusal::Refused(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()

@@ -100,6 +100,12 @@ impl Path {
         self.0.len() == 1 && self.head() == "id"
     }
 
+    /// Whether this is a field of the row itself, so that no list and no link lies on the way.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// The row's field that it begins with.
     #[must_use]
     pub fn head(&self) -> &str {

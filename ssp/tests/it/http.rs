@@ -9,7 +9,7 @@ use revenant_ssp::config::Secret;
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, registration};
-use crate::scheduler::FakeScheduler;
+use crate::scheduler::{FakeScheduler, row};
 
 #[tokio::test]
 async fn an_invalid_query_gets_surrealdbs_message_and_stores_nothing() {
@@ -210,4 +210,70 @@ async fn with_a_secret_only_its_bearer_is_let_in() {
     for path in ["/health", "/version", "/info"] {
         assert_eq!(get(path).send().await.unwrap().status(), StatusCode::OK);
     }
+}
+
+#[tokio::test]
+async fn a_view_over_its_budget_is_refused_with_what_to_do_and_stores_nothing() {
+    let adjust = |config: &mut revenant_ssp::Config| config.budget.view_bytes = 4_000;
+    let rig = Rig::start(FakeScheduler::start().await, Arc::default(), adjust).await;
+    rig.reached(State::Ready).await;
+    let last = rig.scheduler.append((0..40).map(|n| row(&format!("k{n}"), n, 1)).collect());
+    rig.acked(last).await;
+    let (status, text) =
+        rig.post("/view/register", &registration("all", "SELECT * FROM t", 1)).await;
+    assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
+    assert!(text.contains("over_budget") && text.contains("SPKY_SSP_VIEW_BUDGET_BYTES"), "{text}");
+    assert!(rig.sink.stored().rows.is_empty());
+    rig.register("some", "SELECT * FROM t WHERE n > 35", 1).await;
+    assert_eq!(rig.sink.members("some").len(), 4);
+}
+
+#[tokio::test]
+async fn a_view_that_outgrows_its_budget_is_refused_then_and_its_edges_go() {
+    let adjust = |config: &mut revenant_ssp::Config| config.budget.view_bytes = 4_000;
+    let rig = Rig::start(FakeScheduler::start().await, Arc::default(), adjust).await;
+    rig.reached(State::Ready).await;
+    rig.register("all", "SELECT * FROM t", 1).await;
+    rig.register("few", "SELECT * FROM t WHERE n > 38", 1).await;
+    let first = (0..5).map(|n| row(&format!("k{n}"), n, 1)).collect();
+    rig.acked(rig.scheduler.append(first)).await;
+    assert_eq!(rig.sink.members("all").len(), 5);
+    rig.scheduler.append((5..40).map(|n| row(&format!("k{n}"), n, 1)).collect());
+    rig.until(|| !rig.scheduler.inner().relayed.is_empty()).await;
+    let told = rig.scheduler.inner().relayed[0].clone();
+    assert_eq!(told, ("/view/unregister".into(), json!({ "id": "_00_query:all" })));
+    assert!(rig.sink.members("all").is_empty());
+    assert!(!rig.sink.stored().rows.contains_key("all"));
+    rig.shows("few", [("k39", 1)]).await;
+    let state = rig.get("/v1/state").await;
+    let reason = state["failed"]["all"].as_str().unwrap_or_default();
+    assert!(reason.contains("SPKY_SSP_VIEW_BUDGET_BYTES"), "{state:#}");
+    let (status, _) = rig.post("/view/register", &registration("all", "SELECT * FROM t", 2)).await;
+    assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
+    let gone = json!({ "id": "all", "epoch": 2 });
+    assert_eq!(rig.post("/view/unregister", &gone).await.0, StatusCode::OK);
+    assert_eq!(rig.get("/v1/state").await["failed"], json!({}));
+}
+
+#[tokio::test]
+async fn a_view_explains_itself_and_why_a_record_is_in_it() {
+    let rig = Rig::ready().await;
+    let last = rig.scheduler.append((0..9).map(|n| row(&format!("k{n}"), n, 1)).collect());
+    rig.acked(last).await;
+    rig.register("big", "SELECT * FROM t WHERE n > 5", 1).await;
+    let last = rig.scheduler.append(vec![row("k1", 7, 2)]);
+    rig.acked(last).await;
+    let explained = rig.get("/v1/views/big/explain").await;
+    assert_eq!(explained["tier"], "incremental");
+    assert_eq!(explained["select"]["template"], "SELECT FROM t WHERE n > $1");
+    assert_eq!(explained["select"]["values"], json!(["5"]));
+    assert_eq!(explained["select"]["rows"], 4);
+    assert_eq!(explained["candidates_per_change"], 1.0);
+    let why = rig.get("/v1/views/big/why/t:k1").await;
+    assert_eq!((&why["is_in"], &why["reason"]), (&json!(true), &json!("all conditions are met")));
+    let why = rig.get("/v1/views/big/why/t:k2").await;
+    assert_eq!((&why["is_in"], &why["reason"]), (&json!(false), &json!("not so: n > 5")));
+    assert_eq!(why["conditions"][0]["values"], json!(["n: 2"]));
+    assert_eq!(rig.get("/v1/views/big/why/nonsense").await["code"], "bad_record");
+    assert_eq!(rig.get("/v1/views/none/explain").await["code"], "not_found");
 }

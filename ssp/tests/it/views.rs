@@ -4,14 +4,19 @@
 use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
 
+use revenant_log::value::Object;
 use revenant_log::wire::SnapshotRow;
 use revenant_log::{RecordId, Value};
 use revenant_ssp::edge::EdgeWrite;
-use revenant_ssp::engine::{Engine, Size};
+use revenant_ssp::engine::{Budget, Cost, Declined, Engine, Size};
 use revenant_testdata::queries::{Change, Generator};
 
 use crate::case::{Case, Played, generated};
-use crate::world::World;
+use crate::world::{World, query};
+
+/// What is left of an engine without views.
+const NOTHING: Size =
+    Size { views: 0, groups: 0, blocks: 0, sources: 0, entries: 0, sets: 0, links: 0 };
 
 fn put(id: RecordId, fields: &[(&str, Value)]) -> Change {
     let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
@@ -154,6 +159,272 @@ fn a_change_reaches_rows_along_links_of_any_length() {
     world.apply(vec![put(b, &[("l", link(&a))])]);
     world.check("the row between leads elsewhere");
     assert_eq!(world.engine.row_count("v"), 0);
+}
+
+#[test]
+fn views_that_differ_in_bounds_or_elements_are_one_block() {
+    let mut world = World::default();
+    let rows = (0..20).map(|n| {
+        let tags = vec![Value::Int(n), Value::String("x".into())];
+        put(RecordId::new("a", n), &[("n", Value::Int(n)), ("t", Value::Array(tags))])
+    });
+    world.apply(rows.collect());
+    for bound in [3, 7, 19, 30] {
+        world.open(&format!("more {bound}"), &format!("SELECT * FROM a WHERE n > {bound}"));
+        world.open(&format!("with {bound}"), &format!("SELECT * FROM a WHERE {bound} IN t"));
+        world.open(
+            &format!("both {bound}"),
+            &format!("SELECT * FROM a WHERE s = 'x' AND n <= {bound} ORDER BY n DESC LIMIT 3"),
+        );
+    }
+    let size = world.engine.size();
+    assert_eq!((size.groups, size.blocks, size.sources), (12, 3, 3));
+    world.check("opened");
+    let text = Value::String("7".into());
+    world.apply(vec![
+        put(RecordId::new("a", 7), &[("n", Value::Int(25)), ("s", Value::String("x".into()))]),
+        put(RecordId::new("a", 3), &[("n", text.clone()), ("t", text)]),
+        Change::Delete(RecordId::new("a", 19)),
+    ]);
+    world.check("moved");
+}
+
+#[test]
+fn a_view_over_its_budget_is_refused_and_leaves_nothing() {
+    let budget = Budget { view_bytes: 10_000, template_bytes: 4_000 };
+    let mut world = World::within(budget);
+    world.apply((0..30).map(|n| put(RecordId::new("a", n), &[("n", Value::Int(n))])).collect());
+    world.open("small", "SELECT * FROM a WHERE n > 27");
+    let before = world.engine.size();
+    let over = world.engine.open("large", &query("SELECT * FROM a", &Object::new()));
+    assert_eq!(over, Err(Declined::View { most: 10_000 }));
+    assert_eq!(world.engine.size(), before);
+    let mut opened = 0;
+    let over = loop {
+        let query = query(&format!("SELECT * FROM a WHERE n > {}", 28 + opened), &Object::new());
+        match world.engine.open(&format!("v{opened}"), &query) {
+            Ok(_) => opened += 1,
+            Err(over) => break over,
+        }
+    };
+    assert!(matches!(&over, Declined::Template { table, most: 4_000, .. } if table == "a"));
+    assert!(over.to_string().contains("SPKY_SSP_TEMPLATE_BUDGET_BYTES"), "{over}");
+    assert_eq!(world.engine.size().views, 1 + opened);
+    assert!(opened > 2, "{opened}");
+    world.apply(vec![put(RecordId::new("a", 28), &[("n", Value::Int(1))])]);
+    world.check("what is open is kept up to date");
+}
+
+#[test]
+fn a_view_that_outgrows_its_budget_leaves_with_all_that_it_took() {
+    let mut world = World::within(Budget { view_bytes: 10_000, template_bytes: 1 << 20 });
+    let nested = "SELECT *, (SELECT * FROM b WHERE n = $parent.n) AS x FROM a";
+    world.open("grows", nested);
+    world.open("few", "SELECT *, (SELECT * FROM b WHERE n = $parent.n) AS x FROM a WHERE n < 3");
+    world.open("shared", "SELECT * FROM b WHERE n = 2");
+    let row = |table: &str, n: i64| put(RecordId::new(table, n), &[("n", Value::Int(n))]);
+    for round in 0..50 {
+        world.apply(vec![row("a", round), row("b", round)]);
+        if round >= 4 {
+            let old = |table: &str| Change::Delete(RecordId::new(table, round - 4));
+            world.apply(vec![old("a"), old("b")]);
+        }
+        world.check("rows that went are not counted");
+    }
+    assert!(world.outgrown.is_empty(), "{:?}", world.outgrown);
+    let bytes = |world: &World| world.engine.explain("grows", &world.queries["grows"]).unwrap();
+    let kept = bytes(&world).view_bytes;
+    world.close("grows");
+    world.open("grows", nested);
+    assert_eq!(bytes(&world).view_bytes, kept, "as one that is opened now");
+    for n in 100..120 {
+        world.apply(vec![row("a", n), row("b", n % 3)]);
+        world.check("growing");
+    }
+    assert_eq!(world.outgrown, ["grows"]);
+    world.apply(vec![row("a", 1), row("a", 2), row("b", 2)]);
+    world.check("the others go on");
+    world.close("few");
+    world.close("shared");
+    assert_eq!(world.engine.size(), NOTHING, "everything goes with the last view");
+}
+
+#[test]
+fn a_refused_view_takes_with_it_what_it_made_and_nothing_else() {
+    let mut world = World::within(Budget { view_bytes: 8_000, template_bytes: 1 << 20 });
+    let row = |table: &str, n: i64, s: Value| {
+        put(RecordId::new(table, n), &[("n", Value::Int(n % 6)), ("s", s)])
+    };
+    let text = |_| Value::String("x".into());
+    world.apply((0..30).map(|n| row("a", n, text(n))).collect());
+    world
+        .apply((0..12).map(|n| row("b", n, text(n))).chain([row("c", 1, Value::Int(7))]).collect());
+    world.open(
+        "held",
+        "SELECT *, (SELECT * FROM b WHERE n = $parent.n) AS x FROM a WHERE n = 1 LIMIT 2",
+    );
+    world.open("set", "SELECT * FROM a WHERE n IN (SELECT VALUE n FROM c) LIMIT 3");
+    let before = world.engine.size();
+    for refused in [
+        // Over the budget: at once, in the subqueries, in the edges.
+        "SELECT * FROM a",
+        "SELECT *, (SELECT * FROM b WHERE n = $parent.n AND s = 'x') AS y FROM a WHERE n < 2",
+        "SELECT *, (SELECT * FROM b) AS y FROM a WHERE n = 2",
+        // A row has no answer: in a set, in a subquery, in a subquery of one, beside a set.
+        "SELECT * FROM b WHERE n IN (SELECT VALUE n FROM c WHERE string::len(s) = 1)",
+        "SELECT *, (SELECT * FROM c WHERE n = $parent.n AND string::len(s) = 1) AS y FROM b",
+        "SELECT *, (SELECT *, (SELECT * FROM c WHERE string::len(s) = 1) AS z FROM a \
+         WHERE n = $parent.n LIMIT 1) AS y FROM b WHERE n IN (SELECT VALUE n FROM a WHERE n = 3)",
+        "SELECT * FROM c WHERE string::len(s) = 1 AND n IN (SELECT VALUE n FROM a WHERE n > 0)",
+    ] {
+        let query = query(refused, &Object::new());
+        assert!(world.engine.open("refused", &query).is_err(), "{refused}");
+        assert_eq!(world.engine.size(), before, "{refused}");
+    }
+    world.apply(vec![row("b", 3, Value::Null), row("c", 1, text(0)), row("c", 2, text(0))]);
+    world.check("the others go on");
+    world.close("held");
+    world.close("set");
+    assert_eq!(world.engine.size(), NOTHING, "everything goes with the last view");
+}
+
+#[test]
+fn regular_expressions_have_their_place_among_bounds_and_no_answer_among_elements() {
+    let mut world = World::default();
+    world.open("more", "SELECT * FROM a WHERE n > 3");
+    world.open("less", "SELECT * FROM a WHERE n <= 3");
+    world.open("five", "SELECT * FROM a WHERE t CONTAINS 5");
+    world.open("text", "SELECT * FROM a WHERE t CONTAINS 'x'");
+    let regex = || Value::Regex("x+".into());
+    let id = RecordId::new("a", 1);
+    world.apply(vec![put(id.clone(), &[("n", regex()), ("t", Value::Array(vec![]))])]);
+    world.check("a bound");
+    assert_eq!((world.engine.row_count("more"), world.engine.row_count("less")), (1, 0));
+    let tags = Value::Array(vec![Value::String("x".into()), regex(), Value::Int(5)]);
+    world.apply(vec![put(id.clone(), &[("t", tags)])]);
+    world.check("found before it is asked of the expression");
+    assert_eq!((world.engine.row_count("five"), world.engine.row_count("text")), (1, 1));
+    let tags = Value::Array(vec![regex(), Value::Int(5)]);
+    world.apply(vec![put(id, &[("t", tags)])]);
+    world.check("no string");
+    assert_eq!(world.beyond, ["text"]);
+    assert_eq!(world.engine.row_count("five"), 1);
+}
+
+#[test]
+fn windows_deep_in_many_rows_are_exact() {
+    let mut world = World::default();
+    let row = |n: i64, m: i64| {
+        put(RecordId::new("a", n), &[("n", Value::Int(m)), ("s", Value::Int(m % 2))])
+    };
+    world.apply((0..1_500).map(|n| row(n, n * 7919 % 1_511)).collect());
+    for start in [0, 250, 700, 1_400] {
+        let surql = format!("SELECT * FROM a ORDER BY n LIMIT 5 START {start}");
+        world.open(&format!("all {start}"), &surql);
+        let surql =
+            format!("SELECT * FROM a WHERE s = 1 ORDER BY n DESC LIMIT 5 START {}", start / 2);
+        world.open(&format!("odd {start}"), &surql);
+    }
+    for bound in [10, 750, 1_490] {
+        world.open(&format!("up to {bound}"), &format!("SELECT * FROM a WHERE n < {bound}"));
+        world.open(&format!("from {bound}"), &format!("SELECT * FROM a WHERE n >= {bound}"));
+    }
+    world.check("opened");
+    for batch in 0..12 {
+        let rows = (0..150).map(|n| {
+            let key = (batch * 131 + n * 10) % 1_500;
+            if batch % 3 == 0 {
+                Change::Delete(RecordId::new("a", key))
+            } else {
+                row(key, n * batch)
+            }
+        });
+        let changes: Vec<_> = rows
+            .filter(|change| match change {
+                Change::Delete(id) => world.rows.contains_key(id),
+                Change::Put(..) => true,
+            })
+            .collect();
+        world.apply(changes);
+        world.check("moved");
+    }
+}
+
+#[test]
+fn a_view_says_what_it_is_made_of_and_why_a_row_is_in_it() {
+    let surql = "SELECT *, (SELECT * FROM b WHERE l = $parent.id) AS x FROM a \
+                 WHERE s = 'x' AND n > 3 AND t != 1 ORDER BY n LIMIT 2";
+    let mut world = World::default();
+    world.open("v", surql);
+    world.open("w", surql);
+    let row = |n, s: &str| {
+        put(RecordId::new("a", n), &[("n", Value::Int(n)), ("s", Value::String(s.into()))])
+    };
+    world.apply(vec![row(1, "x"), row(4, "x"), row(5, "x"), row(6, "x"), row(7, "y")]);
+    let query = query(surql, &Object::new());
+    let explained = world.engine.explain("v", &query).unwrap();
+    assert_eq!(
+        explained.template,
+        "SELECT FROM a WHERE s = $1 AND t != 1 AND n > $2 ORDER BY n, id LIMIT 2"
+    );
+    assert_eq!(explained.values, ["'x'", "3"]);
+    assert_eq!(explained.found_by, "the values of s, then More n");
+    assert_eq!((explained.groups, explained.equal_views, explained.rows), (1, 2, 2));
+    assert_eq!(explained.index.unwrap().columns, ["s", "n", "id"]);
+    assert_eq!(explained.subqueries[0].1.template, "SELECT FROM b WHERE l = $1");
+    let cost = Cost { changes: 5, candidates: 3, concerned: 3, windows_read: 1 };
+    assert_eq!(explained.cost, cost, "one is below the bound, one has another s");
+    let why = |n: i64| world.engine.why("v", &query, &RecordId::new("a", n)).unwrap();
+    assert_eq!((why(5).is_in, why(5).reason.as_str()), (true, "it is number 2 in the window"));
+    assert_eq!(why(1).reason, "not so: n > 3");
+    assert_eq!(why(7).reason, "not so: s = 'x'");
+    assert_eq!(why(7).conditions[0].values, ["s: 'y'"]);
+    assert_eq!(why(6).reason, "all conditions are met, and the window does not reach it");
+    assert_eq!(why(9).reason, "there is no such row");
+    assert_eq!(world.engine.explain("none", &query), None);
+}
+
+#[test]
+fn bounds_stand_beside_links_lists_and_functions_without_an_answer() {
+    let mut world = World::default();
+    let far = RecordId::new("b", 1i64);
+    let row = |n: i64, s: Value| {
+        let nested = Value::Object([("p".to_owned(), Value::Int(n))].into());
+        let list = Value::Array(vec![nested.clone(), nested]);
+        put(
+            RecordId::new("a", n),
+            &[("n", Value::Int(n)), ("s", s), ("l", link(&far)), ("o", list)],
+        )
+    };
+    let rows: Vec<_> = (0..6).map(|n| row(n, Value::String("x".into()))).collect();
+    world.apply(vec![put(far.clone(), &[("n", Value::Int(3))])]);
+    world.apply(rows);
+    for bound in [1, 3, 5] {
+        for (name, surql) in [
+            ("link", format!("SELECT * FROM a WHERE l.n > {bound}")),
+            ("list", format!("SELECT * FROM a WHERE o.p > {bound}")),
+            ("contains", format!("SELECT * FROM a WHERE o.p CONTAINS {bound}")),
+            (
+                "linked window",
+                format!(
+                    "SELECT * FROM a WHERE n <= {bound} AND l.n >= {bound} AND s = 'x' ORDER BY n LIMIT 2"
+                ),
+            ),
+            ("function", format!("SELECT * FROM a WHERE n > {bound} AND string::len(s) = 1")),
+        ] {
+            world.open(&format!("{name} {bound}"), &surql);
+        }
+    }
+    world.check("opened");
+    world.apply(vec![put(far.clone(), &[("n", Value::Int(4))])]);
+    world.check("what is looked into changed");
+    assert!(world.beyond.is_empty(), "{:?}", world.beyond);
+    world.apply(vec![row(4, Value::Int(7))]);
+    world.check("a row has no answer above two of three bounds");
+    world.beyond.sort();
+    assert_eq!(world.beyond, ["function 1", "function 3"]);
+    world.apply(vec![Change::Delete(far)]);
+    world.check("the link leads nowhere");
 }
 
 #[test]
@@ -316,6 +587,5 @@ fn an_engine_that_begins_anew_at_any_moment_has_the_same_edges() {
 fn everything_goes_with_the_last_view(mut world: World, seed: u64) {
     let views: Vec<String> = world.queries.keys().cloned().collect();
     views.iter().for_each(|view| world.close(view));
-    let empty = Size { views: 0, groups: 0, blocks: 0, sources: 0, entries: 0, sets: 0, links: 0 };
-    assert_eq!(world.engine.size(), empty, "seed {seed}: everything goes with the last view");
+    assert_eq!(world.engine.size(), NOTHING, "seed {seed}: everything goes with the last view");
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use revenant_log::value::Object;
 use revenant_log::{Event, Op, Record, RecordId, Seq, SourcePos, Value};
 use revenant_ssp::edge::{Edge, EdgeWrite};
-use revenant_ssp::engine::Engine;
+use revenant_ssp::engine::{Budget, Declined, Engine};
 use revenant_ssp::query::ir::Query;
 use revenant_ssp::query::naive::{self, Member, Tables};
 use revenant_ssp::query::parse::parse;
@@ -25,18 +25,30 @@ pub(crate) struct World {
     mirrors: BTreeMap<String, BTreeMap<String, Edge>>,
     /// Views that the engine declined or gave up.
     pub(crate) beyond: Vec<String>,
+    /// Views that outgrew their budget.
+    pub(crate) outgrown: Vec<String>,
     /// Of each view, the results that were compared, and their rows.
     pub(crate) compared: BTreeMap<String, (usize, usize)>,
 }
 
+/// A query as the engine takes it.
+pub(crate) fn query(surql: &str, params: &Object) -> Query {
+    let parsed = parse(surql, params).unwrap_or_else(|error| panic!("{surql}: {error}"));
+    parsed.query.unwrap_or_else(|what| panic!("{surql}: {what}"))
+}
+
 impl World {
+    /// One whose engine keeps within `budget`.
+    pub(crate) fn within(budget: Budget) -> Self {
+        Self { engine: Engine::new(budget), ..Self::default() }
+    }
+
     pub(crate) fn open(&mut self, view: &str, surql: &str) {
         self.open_with(view, surql, &Object::new());
     }
 
     pub(crate) fn open_with(&mut self, view: &str, surql: &str, params: &Object) {
-        let parsed = parse(surql, params).unwrap_or_else(|error| panic!("{surql}: {error}"));
-        let query = parsed.query.unwrap_or_else(|what| panic!("{surql}: {what}"));
+        let query = query(surql, params);
         let edges = self.engine.open(view, &query);
         match (edges, naive::evaluate(&query, &self.tables())) {
             (Ok(edges), _) => {
@@ -69,11 +81,15 @@ impl World {
         }
         let records: Vec<Record> = changes.into_iter().map(|change| self.record(change)).collect();
         let stepped = self.engine.apply(&records);
-        for (view, beyond) in stepped.lost {
+        for (view, declined) in stepped.lost {
             let query = self.queries.remove(&view).unwrap();
-            let answer = naive::evaluate(&query, &self.tables());
-            assert!(query.may_fail() || answer.is_err(), "{query:?} lost for {beyond}");
             self.mirrors.remove(&view);
+            if let Declined::View { .. } = declined {
+                self.outgrown.push(view);
+                continue;
+            }
+            let answer = naive::evaluate(&query, &self.tables());
+            assert!(query.may_fail() || answer.is_err(), "{query:?} lost for {declined}");
             self.beyond.push(view);
         }
         for change in stepped.changes {
