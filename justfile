@@ -55,6 +55,10 @@ bench-replica:
 bench-replica-surrealdb:
     cargo bench -q --workspace --profile dev --bench upserts
 
+# Live views at 10 to 1,000,000, checked by the naive evaluation; then what decides, next to differential-dataflow.
+bench-views *ARGS:
+    cargo bench -q -p revenant-ssp --bench views -- {{ARGS}}
+
 # All measurements: a short table, then one line of JSON. Some minutes, and a quiet machine.
 bench *ARGS:
     cargo build --workspace --bin revenant
