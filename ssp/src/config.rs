@@ -77,6 +77,9 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// `TTL_CLEANUP_INTERVAL_SECS`; default 60, 1 to 86,400.
     pub ttl_interval: Duration,
+    /// `SPKY_SCHEMA_POLL_SECS`: between two looks at the permissions of tables, while views depend on them; default
+    /// 15, 1 to 86,400.
+    pub schema_interval: Duration,
     /// `SPKY_SSP_REF_MODE`; default `dedicated`.
     pub ref_mode: RefMode,
     /// `SPKY_SSP_ANON_LIVE_QUERIES`; default false: registrants without `$auth` share the shared table.
@@ -155,6 +158,7 @@ impl Config {
             advertise: None,
             heartbeat_interval: Duration::from_millis(5000),
             ttl_interval: Duration::from_secs(60),
+            schema_interval: Duration::from_secs(15),
             ref_mode: RefMode::Dedicated,
             anonymous_tables: false,
             throttle: Duration::from_millis(100),
@@ -189,6 +193,7 @@ impl Config {
         let default = Self::local(check_id(ssp_id)?, base_url("SPKY_SCHEDULER_URL", scheduler)?);
         let interval = env.millis("HEARTBEAT_INTERVAL_MS", 5000, 10, 3_600_000)?;
         let sweep = env.number("TTL_CLEANUP_INTERVAL_SECS", 60, 1, 86_400)?;
+        let schema = env.number("SPKY_SCHEMA_POLL_SECS", 15, 1, 86_400)?;
         Ok(Self {
             listen,
             secret,
@@ -196,6 +201,7 @@ impl Config {
             advertise: env.text("SPKY_SSP_ADVERTISE_ADDR").map(advertised).transpose()?,
             heartbeat_interval: interval,
             ttl_interval: Duration::from_secs(sweep),
+            schema_interval: Duration::from_secs(schema),
             ref_mode: env.ref_mode()?,
             anonymous_tables: env.flag("SPKY_SSP_ANON_LIVE_QUERIES")?,
             throttle: env.millis("SPKY_SSP_QUERY_UPDATE_THROTTLE_MS", 100, 0, 60_000)?,

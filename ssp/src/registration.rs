@@ -83,6 +83,12 @@ impl Registration {
         })
     }
 
+    /// Whether it says who is signed in, be it nobody: then permissions hold. One that does not speak of it is an
+    /// administrator's.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.params.contains_key("auth")
+    }
+
     /// Whether both ask the same question.
     pub(crate) fn same_query(&self, other: &Self) -> bool {
         self.surql == other.surql && self.params == other.params && self.auth_id == other.auth_id

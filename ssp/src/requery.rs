@@ -6,6 +6,8 @@ use revenant_log::RecordId;
 use revenant_log::value::Object;
 use thiserror::Error;
 
+use crate::query::rules::Rules;
+
 /// A query to run as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequeryText {
@@ -24,11 +26,14 @@ pub struct RequeryMember {
     pub version: u64,
 }
 
-/// Runs queries on SurrealDB, read only.
+/// Asks SurrealDB, and changes nothing.
 #[async_trait]
 pub trait Requery: Send + Sync + 'static {
     /// The root rows of the query's result as of one moment during the call, each once, in any order.
     async fn run(&self, query: &RequeryText) -> Result<Vec<RequeryMember>, RequeryError>;
+
+    /// What its tables let those read who are signed in.
+    async fn rules(&self) -> Result<Rules, RequeryError>;
 }
 
 /// Why there is no result, by what the caller does next.

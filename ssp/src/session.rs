@@ -172,7 +172,7 @@ impl Session {
             let mut losses = self.losses.lock().await;
             while let Some((view, declined)) = losses.recv().await {
                 match declined {
-                    Declined::Beyond(beyond) => self.demote(&view, beyond).await,
+                    Declined::Beyond(beyond) => self.demote(scheduler, &view, beyond).await,
                     over => self.refuse(scheduler, &view, over).await,
                 }
             }
@@ -182,7 +182,9 @@ impl Session {
             self.catch_up(context).await;
             self.adopt(assigned).await;
             context.status.enter(State::Ready);
-            tokio::join!(ttl::sweep(context, self, scheduler), self.acks(scheduler)).1
+            let sweep = ttl::sweep(context, self, scheduler);
+            let rules = self.follow_rules(context, scheduler);
+            tokio::join!(sweep, rules, self.acks(scheduler)).2
         };
         let outcome = tokio::select! {
             () = context.shutdown.cancelled() => Ok(()),
@@ -272,14 +274,14 @@ impl Session {
     }
 
     /// Has a view re-run that the engine gave up, however long the database is away.
-    async fn demote(&self, view: &str, beyond: Beyond) {
+    async fn demote(&self, scheduler: &Scheduler, view: &str, beyond: Beyond) {
         loop {
             match self.views.demote(view, beyond).await {
                 Err(Refusal::Unavailable(reason)) => {
                     tracing::warn!(view, reason, "the view is re-run later");
                     sleep(RETRY).await;
                 }
-                Err(refusal) => return self.views.note_failure(view, &refusal),
+                Err(refusal) => return self.failed(scheduler, view, &refusal).await,
                 Ok(()) => return,
             }
         }
@@ -296,10 +298,37 @@ impl Session {
                 Err(refusal) => return self.views.note_failure(view, &refusal),
                 Ok(false) => return,
                 Ok(true) => {
-                    self.views.note_failure(view, &Refusal::TooLarge(over.to_string()));
-                    return ttl::tell(scheduler, view).await;
+                    let refusal = Refusal::TooLarge(over.to_string());
+                    return self.failed(scheduler, view, &refusal).await;
                 }
             }
+        }
+    }
+
+    /// Keeps views within the permissions of those who registered them.
+    async fn follow_rules(&self, context: &Context, scheduler: &Scheduler) {
+        loop {
+            sleep(context.config.schema_interval).await;
+            let views = match self.views.judged_by_others().await {
+                Ok(views) => views,
+                Err(refusal) => {
+                    tracing::warn!(%refusal, "the permissions are looked at again later");
+                    continue;
+                }
+            };
+            for view in views {
+                if let Err(refusal) = self.views.judge(&view).await {
+                    self.failed(scheduler, &view, &refusal).await;
+                }
+            }
+        }
+    }
+
+    /// Notes that a view could not be kept, and says so where it is gone for good.
+    async fn failed(&self, scheduler: &Scheduler, view: &str, refusal: &Refusal) {
+        self.views.note_failure(view, refusal);
+        if let Refusal::Invalid(_) | Refusal::TooLarge(_) = refusal {
+            ttl::tell(scheduler, view).await;
         }
     }
 

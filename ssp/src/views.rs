@@ -3,23 +3,30 @@
 //! - A view is answered for only when its `_00_query` row and its edges are stored.
 //! - Taking in and giving up the same view never overlap.
 //! - Stored edges that should not be there go, missing ones come; the others are not touched.
+//! - A view lists what its registrant may select, by the permissions that were last seen.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::sleep;
 
 use crate::edge::{Edge, QueryRow, SinkError};
 use crate::engine::Declined;
 use crate::outbox::{Dropped, Outbox, Owned};
 use crate::plan::{self, Plan};
 use crate::query::expr::Beyond;
+use crate::query::rules::Rules;
 use crate::registration::Registration;
 use crate::requery::{RequeryError, RequeryMember, RequeryText};
 use crate::rerun::{Rerun, RerunOpening};
 use crate::sequencer::{Members, Opened, Opening, Sequencer, Stopped};
 use crate::service::Context;
+
+/// Wait before the database is asked again on a view's behalf.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Locks that registrations of the same view share.
 const DOORS: usize = 64;
@@ -61,6 +68,8 @@ pub(crate) struct Entry {
     pub(crate) table: String,
     /// How it is kept up to date.
     pub(crate) mode: Mode,
+    /// The permissions it was taken in under; none if its registrant may read all.
+    pub(crate) rules: Option<Arc<Rules>>,
 }
 
 /// The views of one session.
@@ -72,6 +81,8 @@ pub(crate) struct Views {
     entries: Mutex<HashMap<String, Entry>>,
     /// Assigned views that could not be taken in, with the reason.
     failed: Mutex<BTreeMap<String, String>>,
+    /// The database's permissions, once they were asked for.
+    rules: Mutex<Option<Arc<Rules>>>,
     doors: Vec<Arc<tokio::sync::Mutex<()>>>,
     hasher: RandomState,
 }
@@ -91,6 +102,7 @@ impl Views {
             rerun,
             entries: Mutex::default(),
             failed: Mutex::default(),
+            rules: Mutex::default(),
             doors,
             hasher: RandomState::new(),
         }
@@ -119,8 +131,51 @@ impl Views {
         let Some(entry) = self.entry(id).filter(|entry| entry.mode == Mode::Incremental) else {
             return Ok(());
         };
-        let taken = self.take_in(entry.registration, entry.epoch, Some(beyond)).await;
-        if let Err(Refusal::Fenced | Refusal::Ended) = taken { Ok(()) } else { taken }
+        let taken = self.take_in(entry.registration.clone(), entry.epoch, Some(beyond)).await;
+        self.settle_anew(&entry, taken).await
+    }
+
+    /// Looks at the database's permissions, if a view depends on them; says which views were taken in under others.
+    pub(crate) async fn judged_by_others(&self) -> Result<Vec<String>, Refusal> {
+        if lock(&self.rules).is_none() {
+            return Ok(Vec::new());
+        }
+        let rules = self.look().await?;
+        let others =
+            |entry: &Entry| entry.rules.as_ref().is_some_and(|before| !Arc::ptr_eq(before, &rules));
+        let entries = lock(&self.entries);
+        let found = entries.iter().filter(|(_, entry)| others(entry));
+        Ok(found.map(|(id, _)| id.clone()).collect())
+    }
+
+    /// Takes a view in anew, however long the database is away. One that is refused now is gone.
+    pub(crate) async fn judge(&self, id: &str) -> Result<(), Refusal> {
+        let _door = self.door(id).await;
+        let Some(entry) = self.entry(id) else { return Ok(()) };
+        self.close(id, Dropped::Released).await?;
+        loop {
+            match self.take_in(entry.registration.clone(), entry.epoch, None).await {
+                Err(Refusal::Unavailable(reason)) => {
+                    tracing::warn!(view = id, reason, "the view is judged later");
+                    sleep(RETRY).await;
+                }
+                taken => return self.settle_anew(&entry, taken).await,
+            }
+        }
+    }
+
+    /// What comes of a view that was here and was to be taken in anew: what is refused now may not stay stored.
+    async fn settle_anew(&self, entry: &Entry, taken: Result<(), Refusal>) -> Result<(), Refusal> {
+        let id = &entry.registration.id;
+        match taken {
+            Err(Refusal::Fenced | Refusal::Ended) => Ok(()),
+            Err(refusal @ (Refusal::Invalid(_) | Refusal::TooLarge(_))) => {
+                self.close(id, Dropped::Released).await?;
+                self.context.sink.release(&entry.table, id, entry.epoch).await?;
+                Err(refusal)
+            }
+            taken => taken,
+        }
     }
 
     /// Gives up a view that the engine gave up since it grew too large: row and edges go, as if it had been
@@ -249,7 +304,7 @@ impl Views {
             return Err(error.into());
         }
         self.outbox.raise_epoch(&id, epoch);
-        let entry = Entry { registration, epoch, table, mode: known.mode };
+        let entry = Entry { registration, epoch, table, ..known };
         lock(&self.entries).insert(id.clone(), entry);
         match self.outbox.settled(&id) {
             Some(durable) => settle(durable).await,
@@ -265,15 +320,14 @@ impl Views {
         beyond: Option<Beyond>,
     ) -> Result<(), Refusal> {
         let sink = &self.context.sink;
-        let mut plan =
-            plan::plan(&registration.surql, &registration.params).map_err(Refusal::Invalid)?;
-        if let (Plan::Incremental { triggers, .. }, Some(beyond)) = (&plan, beyond) {
-            plan = Plan::Requery { triggers: triggers.clone(), reason: beyond.to_string() };
+        let (mut plan, rules) = self.plan(&registration).await?;
+        if let Some(beyond) = beyond {
+            plan.query = Err(beyond.to_string());
         }
         // SurrealDB's verdict comes before anything is stored.
-        let members = match &plan {
-            Plan::Requery { .. } => Some(self.ask(&registration).await?),
-            Plan::Incremental { .. } => None,
+        let members = match &plan.query {
+            Err(reason) => Some(self.ask(reason, &plan.text).await?),
+            Ok(_) => None,
         };
         let id = registration.id.clone();
         let (table, uid) = self.edge_table(&registration);
@@ -281,51 +335,88 @@ impl Views {
         sink.claim(&self.row(&registration, epoch)).await?;
         let stored = sink.edges(&table, &id).await?;
         let owned = Owned { view: id.clone(), epoch, table: table.clone() };
-        let opened = self.open(&registration, plan, members, owned, stored).await;
+        let opened = self.open(plan, members, owned, stored).await;
         if let Err(Refusal::Invalid(_) | Refusal::TooLarge(_)) = &opened {
             sink.release(&table, &id, epoch).await?;
         }
         let (mode, durable) = opened?;
-        lock(&self.entries).insert(id.clone(), Entry { registration, epoch, table, mode });
+        let entry = Entry { registration, epoch, table, mode, rules };
+        lock(&self.entries).insert(id.clone(), entry);
         lock(&self.failed).remove(&id);
         settle(durable).await
+    }
+
+    /// How a query is kept up to date, and the permissions that say what of it.
+    async fn plan(
+        &self,
+        registration: &Registration,
+    ) -> Result<(Plan, Option<Arc<Rules>>), Refusal> {
+        let Registration { surql, params, .. } = registration;
+        if !registration.is_judged() {
+            let plan = plan::plan(surql, params, None).map_err(Refusal::Invalid)?;
+            return Ok((plan, None));
+        }
+        let known = lock(&self.rules).clone();
+        if let Some(rules) = known
+            && let Ok(plan) = plan::plan(surql, params, Some(&rules))
+        {
+            return Ok((plan, Some(rules)));
+        }
+        // What is refused may have been allowed since.
+        let rules = self.look().await?;
+        let plan = plan::plan(surql, params, Some(&rules)).map_err(Refusal::Invalid)?;
+        Ok((plan, Some(rules)))
+    }
+
+    /// Asks the database for its permissions. The same are shared.
+    async fn look(&self) -> Result<Arc<Rules>, Refusal> {
+        let found = self.context.requery.rules().await?;
+        let mut known = lock(&self.rules);
+        match &*known {
+            Some(known) if **known == found => Ok(known.clone()),
+            _ => Ok(known.insert(Arc::new(found)).clone()),
+        }
     }
 
     /// Hands the view to the engine, or to those that are re-run.
     async fn open(
         &self,
-        registration: &Registration,
         plan: Plan,
         members: Option<Vec<RequeryMember>>,
         owned: Owned,
         stored: Vec<Edge>,
     ) -> Result<(Mode, Opened), Refusal> {
-        let (triggers, reason) = match plan {
-            Plan::Requery { triggers, reason } => (triggers, reason),
-            Plan::Incremental { query, triggers } => {
+        let Plan { query, text, triggers } = plan;
+        let reason = match query {
+            Err(reason) => reason,
+            Ok(query) => {
                 let opening = Opening { owned: owned.clone(), query, stored: stored.clone() };
                 match self.sequencer.open(opening).await.map_err(|Stopped| Refusal::Ended)? {
                     Ok(opened) => return Ok((Mode::Incremental, opened)),
-                    Err(Declined::Beyond(beyond)) => (triggers, beyond.to_string()),
+                    Err(Declined::Beyond(beyond)) => beyond.to_string(),
                     Err(over) => return Err(Refusal::TooLarge(over.to_string())),
                 }
             }
         };
         let members = match members {
             Some(members) => members,
-            None => self.ask(registration).await?,
+            None => self.ask(&reason, &text).await?,
         };
-        let text = text_of(registration);
+        let text = text.map_err(Refusal::Invalid)?;
         let opening = RerunOpening { owned, text, triggers, reason, stored, members };
         Ok((Mode::Requery, self.rerun.open(&self.outbox, opening)))
     }
 
-    async fn ask(&self, registration: &Registration) -> Result<Vec<RequeryMember>, Refusal> {
-        self.context.requery.run(&text_of(registration)).await.map_err(|error| match error {
-            RequeryError::Invalid(message) => Refusal::Invalid(message),
-            RequeryError::Unavailable(reason) => Refusal::Unavailable(reason),
-            RequeryError::Refused(reason) => Refusal::Refused(reason),
-        })
+    /// The result of a query that the engine does not have, for the reason given.
+    async fn ask(
+        &self,
+        reason: &str,
+        text: &Result<RequeryText, String>,
+    ) -> Result<Vec<RequeryMember>, Refusal> {
+        match text {
+            Ok(text) => Ok(self.context.requery.run(text).await?),
+            Err(past) => Err(Refusal::Invalid(plan::refused(reason, past))),
+        }
     }
 
     /// Forgets a view here; what is stored stays.
@@ -379,6 +470,16 @@ impl From<SinkError> for Refusal {
     }
 }
 
+impl From<RequeryError> for Refusal {
+    fn from(error: RequeryError) -> Self {
+        match error {
+            RequeryError::Invalid(message) => Self::Invalid(message),
+            RequeryError::Unavailable(reason) => Self::Unavailable(reason),
+            RequeryError::Refused(reason) => Self::Refused(reason),
+        }
+    }
+}
+
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -398,10 +499,6 @@ async fn settle(durable: Opened) -> Result<(), Refusal> {
         Ok(Err(Dropped::Fenced)) => Err(Refusal::Fenced),
         Ok(Err(Dropped::Released)) | Err(_) => Err(Refusal::Ended),
     }
-}
-
-fn text_of(registration: &Registration) -> RequeryText {
-    RequeryText { surql: registration.surql.clone(), params: registration.params.clone() }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

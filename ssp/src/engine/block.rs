@@ -17,7 +17,7 @@ use super::lift::{Lift, Lookup};
 use super::router::mirrored;
 use super::set::SetId;
 use super::source::SourceId;
-use crate::query::ir::{Comparison, Expr, OrderBy, Path, Step};
+use crate::query::ir::{Comparison, Expr, OrderBy, Path, Reach, Step};
 
 /// A block's place among the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,7 +157,7 @@ pub(crate) struct Split {
 
 /// The name of a lifted constant: a query's paths begin with a field.
 fn lifted_name(number: usize) -> Path {
-    Path(vec![Step::Last, Step::Index(number)])
+    Path(vec![Step::Last, Step::Index(number)], Reach::default())
 }
 
 impl Split {
@@ -231,7 +231,7 @@ fn bound(conjunct: &Expr<SetId>) -> Option<(Comparison, Path, Value)> {
     (lifts && path.is_own()).then(|| (how, path.clone(), value.clone()))
 }
 
-/// `field = value`, either way round.
+/// `field = value`, either way round, of a field that always has an answer.
 pub(super) fn equality<S>(conjunct: &Expr<S>) -> Option<(Path, Operand)> {
     let Expr::Compare(Comparison::Equal | Comparison::Exact, left, right) = conjunct else {
         return None;
@@ -239,6 +239,7 @@ pub(super) fn equality<S>(conjunct: &Expr<S>) -> Option<(Path, Operand)> {
     match (&**left, &**right) {
         (Expr::Field(path), other) | (other, Expr::Field(path)) => match other {
             Expr::Const(Value::Regex(_)) => None,
+            _ if path.may_fail() => None,
             Expr::Const(value) => Some((path.clone(), Operand::Const(value.clone()))),
             Expr::Parent(outer) => Some((path.clone(), Operand::Outer(outer.clone()))),
             _ => None,

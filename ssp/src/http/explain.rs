@@ -99,8 +99,8 @@ fn asked(
 /// The query of a view that the engine maintains.
 fn maintained(entry: &Entry) -> Option<Query> {
     let registration = &entry.registration;
-    match plan(&registration.surql, &registration.params) {
-        Ok(Plan::Incremental { query, .. }) if entry.mode == Mode::Incremental => Some(query),
+    match plan(&registration.surql, &registration.params, entry.rules.as_deref()) {
+        Ok(Plan { query: Ok(query), .. }) if entry.mode == Mode::Incremental => Some(query),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use revenant_log::{Key, RecordId, Value};
 use thiserror::Error;
 
-use super::ir::{Comparison, Expr, Path, Step};
+use super::ir::{Comparison, Expr, Path, Reach, Step};
 
 /// A row holds something that only SurrealDB can answer for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -15,6 +15,9 @@ pub enum Beyond {
     /// An order leads through a record link.
     #[error("an order leads through a record link")]
     Link,
+    /// A path leads into a table that who asks may not read whole.
+    #[error("a link leads into a table that not everybody may read whole")]
+    Judged,
     /// An order leads through a list.
     #[error("an order leads through a list")]
     Array,
@@ -55,7 +58,7 @@ pub(crate) fn at<'a>(
     path: &Path,
     rows: impl Rows<'a>,
 ) -> Result<Cow<'a, Value>, Beyond> {
-    let mut links = Links(|_: &RecordId| {});
+    let mut links = Links { see: |_: &RecordId| {}, reach: &path.1 };
     links.at(id, body, path, rows)
 }
 
@@ -68,15 +71,22 @@ pub(crate) fn links<'a>(
     see: impl FnMut(&RecordId),
 ) {
     // Without an answer there is no view to maintain.
-    if let Err(beyond) = Links(see).at(id, body, path, rows) {
-        debug_assert_eq!(beyond, Beyond::Shape, "nothing else stops a path");
+    let mut links = Links { see, reach: &path.1 };
+    if let Err(beyond) = links.at(id, body, path, rows) {
+        debug_assert!(
+            matches!(beyond, Beyond::Shape | Beyond::Judged),
+            "nothing else stops a path"
+        );
     }
 }
 
 /// Goes along paths, and tells of every link it follows.
-struct Links<F>(F);
+struct Links<'r, F> {
+    see: F,
+    reach: &'r Reach,
+}
 
-impl<F: FnMut(&RecordId)> Links<F> {
+impl<F: FnMut(&RecordId)> Links<'_, F> {
     fn at<'a>(
         &mut self,
         id: &RecordId,
@@ -107,7 +117,7 @@ impl<F: FnMut(&RecordId)> Links<F> {
             value = match value {
                 Cow::Borrowed(value) => self.borrowed(value, step, rows)?,
                 Cow::Owned(value) => match &value {
-                    Value::RecordId(id) => self.follow(id, step, rows),
+                    Value::RecordId(id) => self.follow(id, step, rows)?,
                     value => Cow::Owned(self.step(value, step, rows)?),
                 },
             };
@@ -124,7 +134,7 @@ impl<F: FnMut(&RecordId)> Links<F> {
     ) -> Result<Cow<'a, Value>, Beyond> {
         let found = match (value, step) {
             (Value::Object(fields), Step::Field(name)) => fields.get(name),
-            (Value::RecordId(id), step) => return Ok(self.follow(id, step, rows)),
+            (Value::RecordId(id), step) => return self.follow(id, step, rows),
             (Value::Array(items), Step::Index(index)) => items.get(*index),
             (Value::Array(items), Step::Last) => items.last(),
             (value, step) => return self.step(value, step, rows).map(Cow::Owned),
@@ -133,29 +143,35 @@ impl<F: FnMut(&RecordId)> Links<F> {
     }
 
     /// A step into the row that a link leads to, or into the parts of its key.
-    fn follow<'a>(&mut self, id: &RecordId, step: &Step, rows: impl Rows<'a>) -> Cow<'a, Value> {
+    fn follow<'a>(
+        &mut self,
+        id: &RecordId,
+        step: &Step,
+        rows: impl Rows<'a>,
+    ) -> Result<Cow<'a, Value>, Beyond> {
+        let itself = || Cow::Owned(Value::RecordId(Box::new(id.clone())));
         let found = match (step, &id.key) {
             (Step::Field(name), Key::Object(parts)) if parts.contains_key(name) => {
-                return Cow::Owned(parts[name].clone());
+                return Ok(Cow::Owned(parts[name].clone()));
             }
+            (Step::Field(_), _) if self.reach.is_denied(&id.table) => None,
             (Step::Field(name), _) => {
-                (self.0)(id);
+                (self.see)(id);
                 match rows.body(id) {
-                    Some(_) if name == "id" => {
-                        return Cow::Owned(Value::RecordId(Box::new(id.clone())));
-                    }
+                    Some(_) if self.reach.is_judged(&id.table) => return Err(Beyond::Judged),
+                    Some(_) if name == "id" => return Ok(itself()),
                     Some(body) => body.field(name),
                     None => None,
                 }
             }
             (Step::Index(index), Key::Array(parts)) => {
-                return Cow::Owned(parts.get(*index).cloned().unwrap_or_default());
+                return Ok(Cow::Owned(parts.get(*index).cloned().unwrap_or_default()));
             }
             (Step::Index(_), _) => None,
             // Of what is no list, the last is itself.
-            (Step::Last, _) => return Cow::Owned(Value::RecordId(Box::new(id.clone()))),
+            (Step::Last, _) => return Ok(itself()),
         };
-        found.map_or(Cow::Owned(Value::None), Cow::Borrowed)
+        Ok(found.map_or(Cow::Owned(Value::None), Cow::Borrowed))
     }
 
     fn step<'a>(
@@ -167,7 +183,7 @@ impl<F: FnMut(&RecordId)> Links<F> {
         let found = match (value, step) {
             (Value::Object(fields), Step::Field(name)) => fields.get(name).cloned(),
             (Value::Object(fields), Step::Index(index)) => fields.get(&index.to_string()).cloned(),
-            (Value::RecordId(id), step) => Some(self.follow(id, step, rows).into_owned()),
+            (Value::RecordId(id), step) => Some(self.follow(id, step, rows)?.into_owned()),
             (Value::Array(items), Step::Field(_)) => {
                 let each = |item: &Value| self.step(item, step, rows);
                 Some(Value::Array(items.iter().map(each).collect::<Result<_, _>>()?))

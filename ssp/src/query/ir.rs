@@ -4,7 +4,9 @@
 //! - A [`Block`] is one SELECT over one table; its children are the subqueries among its fields.
 //! - Only what decides membership is kept: which fields are selected changes no edge.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use revenant_log::Value;
 
@@ -72,9 +74,38 @@ pub struct OrderBy {
     pub descending: bool,
 }
 
-/// Steps into a row, outermost first; never empty, and the first is a field.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Path(pub Vec<Step>);
+/// Steps into a row, outermost first; never empty, and the first is a field. And how far it may lead.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Path(pub Vec<Step>, pub Reach);
+
+/// Into which tables links may be followed: all, unless who asks may not read all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reach(Option<Arc<Limits>>);
+
+/// The tables that not everybody may read whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Limits {
+    /// Nobody may read them: what a link leads to there is NONE.
+    pub(crate) denied: BTreeSet<String>,
+    /// Row by row, or not every field: a link into one of them has no answer here.
+    pub(crate) judged: BTreeSet<String>,
+}
+
+impl Reach {
+    pub(crate) fn within(limits: Arc<Limits>) -> Self {
+        Self(Some(limits))
+    }
+
+    /// Whether nobody may read the table.
+    pub(crate) fn is_denied(&self, table: &str) -> bool {
+        self.0.as_ref().is_some_and(|limits| limits.denied.contains(table))
+    }
+
+    /// Whether who may read the table is decided row by row.
+    pub(crate) fn is_judged(&self, table: &str) -> bool {
+        self.0.as_ref().is_some_and(|limits| limits.judged.contains(table))
+    }
+}
 
 /// One step into a value. A step into a link is one into the row it leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,7 +122,13 @@ impl Path {
     /// The field `name` of the row.
     #[must_use]
     pub fn field(name: &str) -> Self {
-        Self(vec![Step::Field(name.to_owned())])
+        Self(vec![Step::Field(name.to_owned())], Reach::default())
+    }
+
+    /// Whether it may lead to where there is no answer.
+    #[must_use]
+    pub fn may_fail(&self) -> bool {
+        self.1.0.as_ref().is_some_and(|limits| !limits.judged.is_empty())
     }
 
     /// Whether this is the row's own id.
@@ -113,6 +150,17 @@ impl Path {
             Some(Step::Field(name)) => name,
             _ => "",
         }
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tuple = f.debug_tuple("Path");
+        tuple.field(&self.0);
+        if let Some(limits) = &self.1.0 {
+            tuple.field(limits);
+        }
+        tuple.finish()
     }
 }
 
@@ -269,7 +317,13 @@ impl<S> Expr<S> {
     #[must_use]
     pub fn may_fail(&self) -> bool {
         let mut found = false;
-        self.visit(&mut |expr| found |= matches!(expr, Self::Call(call, _) if !call.is_total()));
+        self.visit(&mut |expr| {
+            found |= match expr {
+                Self::Call(call, _) => !call.is_total(),
+                Self::Field(path) => path.may_fail(),
+                _ => false,
+            }
+        });
         found
     }
 

@@ -6,3 +6,4 @@ pub mod function;
 pub mod ir;
 pub mod naive;
 pub mod parse;
+pub mod rules;

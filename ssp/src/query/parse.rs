@@ -1,4 +1,4 @@
-//! SurrealQL to our own form: the only file that sees SurrealDB's parser and AST.
+//! SurrealQL to our own form: this file and `guard` are the only ones that see SurrealDB's parser and AST.
 //!
 //! - The text is read by SurrealDB's own parser, so it means here what it means there.
 //! - What is not understood in full is not approximated: it is named, and the query is re-run instead.
@@ -16,7 +16,11 @@ use surrealdb_sql::{
 use surrealdb_types::ToSql as _;
 
 use super::function::Function;
-use super::ir::{Block, Child, Comparison, Expr, OrderBy, Path, Query, Step, Subselect};
+use super::ir::{Block, Child, Comparison, Expr, OrderBy, Path, Query, Reach, Step, Subselect};
+use super::rules::{Permission, Rules};
+use guard::Guard;
+
+mod guard;
 
 /// Subqueries inside subqueries, at most.
 const DEPTH_MOST: usize = 8;
@@ -46,10 +50,22 @@ const SESSION: [&str; 13] = [
 pub struct Parsed {
     /// The query in our own form, or what of it we do not understand.
     pub query: Result<Query, String>,
+    /// What to run instead: it returns to us, who may read all, what the registrant would see. Or why there is no
+    /// such text.
+    pub text: Result<Text, String>,
     /// The tables it reads; `None` when that cannot be told.
     pub tables: Option<BTreeSet<String>>,
     /// Its result may change without a change of any row.
     pub timed: bool,
+}
+
+/// A statement and its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Text {
+    /// One SELECT statement.
+    pub surql: String,
+    /// Its parameters, to be bound.
+    pub params: Object,
 }
 
 /// Reads one SELECT statement that cannot write, so that it may be run with more rights than its
@@ -58,6 +74,14 @@ pub struct Parsed {
 /// # Errors
 /// SurrealDB's message with the position, or why the statement is refused.
 pub fn parse(surql: &str, params: &Object) -> Result<Parsed, String> {
+    parse_under(surql, params, None)
+}
+
+/// [`parse`], for a registrant who sees only what `rules` let who is signed in as `params` say.
+///
+/// # Errors
+/// As there, or which table the registrant may not read.
+pub fn parse_under(surql: &str, params: &Object, rules: Option<&Rules>) -> Result<Parsed, String> {
     let ast = surrealdb_syn::parse(surql).map_err(|error| error.to_string())?;
     let [TopLevelExpr::Expr(Sql::Select(select))] = ast.expressions.as_slice() else {
         return Err("Invalid Query Plan: a live query is one SELECT statement".into());
@@ -67,14 +91,31 @@ pub fn parse(surql: &str, params: &Object) -> Result<Parsed, String> {
         let reason = "a live query neither writes nor calls fn::, script or module functions";
         return Err(format!("Invalid Query Plan: {reason}"));
     }
-    let text = select.to_sql();
+    let lower = Lower { params, rules, reach: rules.map(Rules::reach).unwrap_or_default() };
+    if let (Some(rules), Ok((table, _))) = (rules, lower.source(&select.what))
+        && rules.denies(&table)
+    {
+        return Err(format!(
+            "Permission denied: who registers the query may not select from {table}"
+        ));
+    }
+    let guarded = Guard { params, rules }.statement(select);
+    let run = match &guarded {
+        Ok(Some(guarded)) => guarded,
+        _ => select,
+    };
+    let printed = run.to_sql();
     let mut tables = BTreeSet::new();
-    let known = select_tables(select, &mut tables);
-    let lower = Lower { params };
+    let known = select_tables(run, &mut tables);
+    let text = guarded.as_ref().map_err(Clone::clone).map(|guarded| match guarded {
+        Some(_) => Text { surql: printed.clone(), params: guard::bound(params) },
+        None => Text { surql: surql.to_owned(), params: params.clone() },
+    });
     Ok(Parsed {
         query: lower.block(select, None, 0).map(|root| Query { root }),
+        text,
         tables: known.then_some(tables),
-        timed: ["time::", "rand", "sequence::"].iter().any(|name| text.contains(name)),
+        timed: ["time::", "rand", "sequence::"].iter().any(|name| printed.contains(name)),
     })
 }
 
@@ -84,17 +125,22 @@ type Unknown = String;
 /// What is true while a statement is lowered.
 struct Lower<'a> {
     params: &'a Object,
+    /// What its rows are judged by; inside a rule, and for who may read all, nothing.
+    rules: Option<&'a Rules>,
+    reach: Reach,
 }
 
 /// The row around a subquery, which `$parent` means: as it is stored, whatever is computed under its fields' names.
 #[derive(Clone, Copy)]
-struct Outer;
+struct Outer<'t> {
+    table: &'t str,
+}
 
 impl Lower<'_> {
     fn block(
         &self,
         select: &SelectStatement,
-        outer: Option<Outer>,
+        outer: Option<Outer<'_>>,
         depth: usize,
     ) -> Result<Block, Unknown> {
         if depth > DEPTH_MOST {
@@ -113,8 +159,12 @@ impl Lower<'_> {
             filter.push(Expr::Compare(Comparison::Equal, Box::new(path), Box::new(id)));
         }
         if let Some(cond) = &select.cond {
-            filter.push(self.truth(&cond.0, outer)?);
+            filter.push(self.truth(&cond.0, &table, outer)?);
         }
+        for conjunct in &filter {
+            self.refuse_hidden(conjunct, &table, outer)?;
+        }
+        filter.extend(self.permitted(&table)?);
         let filter = Expr::And(filter).conjuncts();
         let filter = if filter.is_empty() { Expr::yes() } else { Expr::And(filter) };
         let selectors = selectors(&select.fields);
@@ -125,18 +175,65 @@ impl Lower<'_> {
             return Ok(Block { table, filter, order, start: 0, limit: None, children });
         }
         let order = order(select.order.as_ref(), &selectors)?;
+        for key in &order {
+            self.refuse_field(&table, &key.path)?;
+        }
         let limit = select.limit.as_ref().map(|limit| self.count(&limit.0, "LIMIT")).transpose()?;
         let start = select.start.as_ref().map(|start| self.count(&start.0, "START")).transpose()?;
         // Of several rows, ONLY makes an error.
         refuse(select.only && !one_row && limit != Some(1), "ONLY without LIMIT 1")?;
         Ok(Block {
-            table,
             filter,
             order,
             start: start.unwrap_or(0),
             limit,
-            children: self.children(&selectors, depth)?,
+            children: self.children(&selectors, &table, depth)?,
+            table,
         })
+    }
+
+    /// The rule by which rows of a table are seen, if there is one.
+    fn permitted(&self, table: &str) -> Result<Option<Expr<Subselect>>, Unknown> {
+        let Some(rules) = self.rules else { return Ok(None) };
+        match rules.table(table).map(|table| &table.select) {
+            Some(Permission::Full) => Ok(None),
+            None | Some(Permission::None) => Ok(Some(Expr::Const(Value::Bool(false)))),
+            Some(Permission::Where(condition)) => {
+                let sql = guard::condition(condition)?;
+                // What a rule itself reads is not judged.
+                let inside = Lower { params: self.params, rules: None, reach: Reach::default() };
+                let rule = inside.truth(&sql, table, None);
+                rule.map(Some).map_err(|what| format!("the permissions of {table}: {what}"))
+            }
+        }
+    }
+
+    /// To whom a field is hidden, it is NONE; that is for SurrealDB to say.
+    fn refuse_hidden(
+        &self,
+        expr: &Expr<Subselect>,
+        table: &str,
+        outer: Option<Outer<'_>>,
+    ) -> Result<(), Unknown> {
+        let mut found = Ok(());
+        expr.visit(&mut |expr| {
+            let refused = match (expr, outer) {
+                (Expr::Field(path), _) => self.refuse_field(table, path),
+                (Expr::Parent(path), Some(outer)) => self.refuse_field(outer.table, path),
+                _ => Ok(()),
+            };
+            if found.is_ok() {
+                found = refused;
+            }
+        });
+        found
+    }
+
+    fn refuse_field(&self, table: &str, path: &Path) -> Result<(), Unknown> {
+        let field = path.head();
+        let rules = self.rules.and_then(|rules| rules.table(table));
+        let hidden = rules.is_some_and(|rules| rules.hides(field));
+        refuse(hidden, &format!("the permissions of the field {field} of {table}"))
     }
 
     /// The one table, and the one row of it if a row is named.
@@ -152,7 +249,12 @@ impl Lower<'_> {
         }
     }
 
-    fn children(&self, selectors: &[&Selector], depth: usize) -> Result<Vec<Child>, Unknown> {
+    fn children(
+        &self,
+        selectors: &[&Selector],
+        table: &str,
+        depth: usize,
+    ) -> Result<Vec<Child>, Unknown> {
         let mut children = Vec::new();
         for selector in selectors {
             let Some((select, first)) = subquery(&selector.expr) else {
@@ -163,7 +265,7 @@ impl Lower<'_> {
                 continue;
             };
             let alias = alias(selector).ok_or("a subquery without an alias")?;
-            let mut block = self.block(select, Some(Outer), depth + 1)?;
+            let mut block = self.block(select, Some(Outer { table }), depth + 1)?;
             if first && select.group.is_none() {
                 block.limit = Some(block.limit.map_or(1, |limit| limit.min(1)));
             }
@@ -175,20 +277,24 @@ impl Lower<'_> {
     }
 
     /// An expression of which only its truth matters.
-    fn truth(&self, sql: &Sql, outer: Option<Outer>) -> Result<Expr<Subselect>, Unknown> {
+    fn truth(
+        &self,
+        sql: &Sql,
+        table: &str,
+        outer: Option<Outer<'_>>,
+    ) -> Result<Expr<Subselect>, Unknown> {
+        let truth = |sql| self.truth(sql, table, outer);
         match sql {
             Sql::Binary { left, op: BinaryOperator::And, right } => {
-                Ok(Expr::And(vec![self.truth(left, outer)?, self.truth(right, outer)?]))
+                Ok(Expr::And(vec![truth(left)?, truth(right)?]))
             }
             Sql::Binary { left, op: BinaryOperator::Or, right } => {
-                Ok(Expr::Or(vec![self.truth(left, outer)?, self.truth(right, outer)?]))
+                Ok(Expr::Or(vec![truth(left)?, truth(right)?]))
             }
-            Sql::Prefix { op: PrefixOperator::Not, expr } => {
-                Ok(Expr::Not(Box::new(self.truth(expr, outer)?)))
-            }
+            Sql::Prefix { op: PrefixOperator::Not, expr } => Ok(Expr::Not(Box::new(truth(expr)?))),
             sql => match existence(sql) {
-                Some((select, true)) => self.exists(select),
-                Some((select, false)) => Ok(Expr::Not(Box::new(self.exists(select)?))),
+                Some((select, true)) => self.exists(select, table),
+                Some((select, false)) => Ok(Expr::Not(Box::new(self.exists(select, table)?))),
                 None => self.expr(sql, outer),
             },
         }
@@ -196,10 +302,10 @@ impl Lower<'_> {
 
     /// Whether a subquery has rows, as a condition on what ties it to the row: `f = $parent.p AND r` has some
     /// where `p` is among the `f` of the rows with `r`.
-    fn exists(&self, select: &SelectStatement) -> Result<Expr<Subselect>, Unknown> {
+    fn exists(&self, select: &SelectStatement, table: &str) -> Result<Expr<Subselect>, Unknown> {
         refuse(select.group.is_some() || select.only, "the existence of groups")?;
         let Block { table, filter, start, limit, children, .. } =
-            self.block(select, Some(Outer), DEPTH_MOST)?;
+            self.block(select, Some(Outer { table }), DEPTH_MOST)?;
         refuse(start > 0 || limit == Some(0) || !children.is_empty(), "the existence of a window")?;
         let (mut tied, filter): (Vec<_>, Vec<_>) =
             filter.conjuncts().into_iter().partition(Expr::has_parent);
@@ -220,7 +326,7 @@ impl Lower<'_> {
         Ok(Expr::In(Box::new(Expr::Field(path)), Subselect { block, value }))
     }
 
-    fn expr(&self, sql: &Sql, outer: Option<Outer>) -> Result<Expr<Subselect>, Unknown> {
+    fn expr(&self, sql: &Sql, outer: Option<Outer<'_>>) -> Result<Expr<Subselect>, Unknown> {
         if let Ok(value) = self.constant(sql) {
             return Ok(Expr::Const(value));
         }
@@ -248,7 +354,7 @@ impl Lower<'_> {
         left: &Sql,
         op: &BinaryOperator,
         right: &Sql,
-        outer: Option<Outer>,
+        outer: Option<Outer<'_>>,
     ) -> Result<Expr<Subselect>, Unknown> {
         match (op, left, right) {
             (BinaryOperator::And, ..) => {
@@ -289,7 +395,7 @@ impl Lower<'_> {
         &self,
         name: &str,
         arguments: &[Sql],
-        outer: Option<Outer>,
+        outer: Option<Outer<'_>>,
     ) -> Result<Expr<Subselect>, Unknown> {
         let each = |argument: &Sql| self.expr(argument, outer);
         fold(name, arguments.iter().map(each).collect::<Result<_, _>>()?)
@@ -299,7 +405,7 @@ impl Lower<'_> {
         &self,
         field: &Sql,
         select: &SelectStatement,
-        outer: Option<Outer>,
+        outer: Option<Outer<'_>>,
     ) -> Result<Expr<Subselect>, Unknown> {
         let field = self.expr(field, outer)?;
         refuse(!matches!(field, Expr::Field(_)), "IN (SELECT ...) of what is no field")?;
@@ -310,20 +416,30 @@ impl Lower<'_> {
         let Sql::Idiom(idiom) = &selector.expr else {
             return Err("IN (SELECT VALUE ...) of what is no field".into());
         };
-        let value = path(&idiom.0)?;
+        let value = self.path(&idiom.0)?;
         let block = self.block(select, None, DEPTH_MOST)?;
+        self.refuse_field(&block.table, &value)?;
         Ok(Expr::In(Box::new(field), Subselect { block: Box::new(block), value }))
     }
 
     /// A field, or a field of `$parent`.
-    fn idiom(&self, parts: &[Part], outer: Option<Outer>) -> Result<Expr<Subselect>, Unknown> {
+    fn idiom(&self, parts: &[Part], outer: Option<Outer<'_>>) -> Result<Expr<Subselect>, Unknown> {
         let Some(Part::Start(Sql::Param(param))) = parts.first() else {
-            return Ok(Expr::Field(path(parts)?));
+            return Ok(Expr::Field(self.path(parts)?));
         };
         let name = param.as_str();
         refuse(name != "parent", &format!("${name}"))?;
         outer.ok_or("$parent where there is none")?;
-        Ok(Expr::Parent(path(&parts[1..])?))
+        Ok(Expr::Parent(self.path(&parts[1..])?))
+    }
+
+    /// A path that is evaluated, and so may follow links.
+    fn path(&self, parts: &[Part]) -> Result<Path, Unknown> {
+        let mut path = path(parts)?;
+        if !path.is_own() {
+            path.1 = self.reach.clone();
+        }
+        Ok(path)
     }
 
     fn count(&self, sql: &Sql, what: &str) -> Result<usize, Unknown> {
@@ -351,7 +467,10 @@ impl Lower<'_> {
                 let Some((Part::Start(start), fields)) = idiom.0.split_first() else {
                     return Err(sql.to_sql());
                 };
-                let mut value = self.constant(start)?;
+                let (mut value, mut fields) = (self.constant(start)?, fields);
+                if matches!(start, Sql::Param(param) if param.as_str() == "auth") {
+                    (value, fields) = self.of_auth(value, fields).ok_or_else(|| sql.to_sql())?;
+                }
                 for part in fields {
                     value = match (part, value) {
                         (Part::Field(name), Value::Object(mut fields)) => {
@@ -369,7 +488,27 @@ impl Lower<'_> {
     fn param(&self, name: &str) -> Result<Value, Unknown> {
         let given = SIGNED_IN.contains(&name) && self.params.contains_key(name);
         refuse(SESSION.contains(&name) && !given, &format!("${name}"))?;
-        Ok(self.params.get(name).cloned().unwrap_or_default())
+        Ok(match (name, self.params.get(name)) {
+            ("auth", Some(auth)) => signed_in(auth),
+            (_, value) => value.cloned().unwrap_or_default(),
+        })
+    }
+
+    /// The first field of the registrant's record, `who`, and the parts that are left. Of a record, the registration
+    /// gives the id, and maybe more.
+    fn of_auth<'p>(&self, who: Value, parts: &'p [Part]) -> Option<(Value, &'p [Part])> {
+        let Some((Part::Field(name), left)) = parts.split_first() else {
+            return parts.is_empty().then_some((who, parts));
+        };
+        let given = match self.params.get("auth") {
+            Some(Value::Object(fields)) => fields.get(name.as_str()),
+            _ => None,
+        };
+        match (&who, name.as_str()) {
+            (Value::None, _) => Some((Value::None, &[])),
+            (_, "id") => Some((who, left)),
+            _ => given.map(|value| (value.clone(), left)),
+        }
     }
 
     fn literal(&self, literal: &Literal) -> Result<Value, Unknown> {
@@ -430,6 +569,22 @@ impl Lower<'_> {
     }
 }
 
+/// `$auth`, which is a record: given itself, or as `{ id: .. }`, also as text. NONE when nobody is signed in.
+fn signed_in(auth: &Value) -> Value {
+    let id = match auth {
+        Value::Object(fields) => fields.get("id"),
+        other => Some(other),
+    };
+    match id {
+        Some(Value::RecordId(id)) => Value::RecordId(id.clone()),
+        Some(Value::String(text)) => match Value::parse(text) {
+            Ok(id @ Value::RecordId(_)) => id,
+            _ => Value::None,
+        },
+        _ => Value::None,
+    }
+}
+
 fn refuse(is: bool, what: &str) -> Result<(), Unknown> {
     if is { Err(what.to_owned()) } else { Ok(()) }
 }
@@ -487,7 +642,7 @@ fn path(parts: &[Part]) -> Result<Path, Unknown> {
     };
     let steps: Vec<_> = parts.iter().map(step).collect::<Result<_, _>>()?;
     match steps.first() {
-        Some(Step::Field(_)) => Ok(Path(steps)),
+        Some(Step::Field(_)) => Ok(Path(steps, Reach::default())),
         _ => Err("a path that begins with no field".into()),
     }
 }

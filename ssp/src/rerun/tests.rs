@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::outbox::Dropped;
+use crate::query::rules::Rules;
 
 /// Takes 200 ms for a run, whose result is what is so at its beginning.
 #[derive(Default)]
@@ -29,6 +30,10 @@ impl Requery for Database {
             return Err(RequeryError::Unavailable("away".into()));
         }
         Ok(vec![RequeryMember { record: RecordId::new("t", "a"), version }])
+    }
+
+    async fn rules(&self) -> Result<Rules, RequeryError> {
+        Ok(Rules::default())
     }
 }
 

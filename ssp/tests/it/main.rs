@@ -7,6 +7,7 @@ mod config;
 mod functions;
 mod golden;
 mod http;
+mod permissions;
 mod rig;
 mod scheduler;
 mod service;

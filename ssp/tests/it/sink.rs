@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use async_trait::async_trait;
 use revenant_log::{LogId, Record, RecordId, Seq, Value};
 use revenant_ssp::edge::{Edge, EdgeBatch, EdgeSink, EdgeWrite, QueryRow, SinkError};
+use revenant_ssp::query::rules::Rules;
 use revenant_ssp::requery::{Requery, RequeryError, RequeryMember, RequeryText};
 
 use crate::scheduler::FakeScheduler;
@@ -168,6 +169,7 @@ pub(crate) struct Oracle {
     pub(crate) members: Mutex<Option<Vec<RequeryMember>>>,
     pub(crate) runs: Mutex<Vec<RequeryText>>,
     pub(crate) invalid: Mutex<Option<String>>,
+    pub(crate) rules: Mutex<Rules>,
 }
 
 impl Oracle {
@@ -208,5 +210,9 @@ impl Requery for Oracle {
             return Ok(members.clone());
         }
         Ok(self.select(&query.surql))
+    }
+
+    async fn rules(&self) -> Result<Rules, RequeryError> {
+        Ok(self.rules.lock().unwrap().clone())
     }
 }

@@ -3,6 +3,7 @@
 
 mod edges;
 mod feed;
+mod permissions;
 mod rig;
 mod schema;
 mod values;

@@ -52,6 +52,7 @@ const HELP: &str = "Environment (a _FILE variant names a file for secrets):
   SPKY_SSP_REF_MODE         dedicated (default) or single
   SPKY_SSP_VIEW_BUDGET_BYTES, SPKY_SSP_TEMPLATE_BUDGET_BYTES   memory of a view, and of all of one shape
   SPKY_SSP_QUERY_UPDATE_THROTTLE_MS, HEARTBEAT_INTERVAL_MS, TTL_CLEANUP_INTERVAL_SECS
+  SPKY_SCHEMA_POLL_SECS     between two looks at the permissions of tables (15)
   RUST_LOG                  which log lines";
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
