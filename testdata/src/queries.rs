@@ -24,7 +24,7 @@ const SORTED: [&str; 5] = ["n", "s", "l", "o.p", "id"];
 pub type Rows = BTreeMap<RecordId, Object>;
 
 /// Constructs of the language, as [`Asked::constructs`] names them.
-pub const CONSTRUCTS: [&str; 25] = [
+pub const CONSTRUCTS: [&str; 26] = [
     "comparison",
     "AND, OR, NOT",
     "IN a list",
@@ -40,6 +40,7 @@ pub const CONSTRUCTS: [&str; 25] = [
     "array paths",
     "record links",
     "ORDER BY",
+    "COLLATE, NUMERIC",
     "LIMIT and START",
     "correlated subqueries",
     "nested subqueries",
@@ -134,11 +135,13 @@ impl Generator {
     fn field(&mut self, name: &str) -> Value {
         match name {
             "n" => self.number(),
-            "s" => match self.below(5) {
+            "s" => match self.below(7) {
                 0 => Value::None,
                 1 => Value::String(String::new()),
                 2 => Value::String("xy".into()),
                 3 => Value::String("x".into()),
+                // Texts that dictionaries and numbers order in another way than code points.
+                4 | 5 => Value::String(["X", "x9", "x10", "é", "_x", "E9"][self.below(6)].into()),
                 _ => Value::String("y".into()),
             },
             "t" => match self.below(6) {
@@ -359,7 +362,12 @@ impl Generator {
         let mut terms = Vec::new();
         for _ in 0..1 + self.below(2) {
             let field = fields.remove(self.below(fields.len()));
-            terms.push(format!("{field}{}", ["", " ASC", " DESC"][self.below(3)]));
+            let mut collation = "";
+            if self.one_in(4) {
+                self.note("COLLATE, NUMERIC");
+                collation = [" COLLATE", " NUMERIC", " COLLATE NUMERIC"][self.below(3)];
+            }
+            terms.push(format!("{field}{collation}{}", ["", " ASC", " DESC"][self.below(3)]));
         }
         format!(" ORDER BY {}", terms.join(", "))
     }

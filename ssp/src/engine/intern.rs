@@ -10,6 +10,7 @@ use super::lift::{How, Lift};
 use super::set::{Set, SetId};
 use super::source::{Source, SourceId, SourceKey};
 use super::store::When;
+use crate::query::collation::Collation;
 use crate::query::expr::Beyond;
 use crate::query::ir::{self, Expr, OrderBy, Path};
 
@@ -65,7 +66,11 @@ impl Engine {
                 (None, None) => (None, None),
                 (None, Some(lift)) if lift.how == How::Contains => (Some(lift.path.clone()), None),
                 (None, Some(lift)) => {
-                    let order = OrderBy { path: lift.path.clone(), descending: false };
+                    let order = OrderBy {
+                        path: lift.path.clone(),
+                        collation: Collation::Plain,
+                        descending: false,
+                    };
                     (None, Some(vec![order]))
                 }
             };

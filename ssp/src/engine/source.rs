@@ -143,7 +143,7 @@ impl Source {
         if let Some(order) = &self.key.order {
             for order in order {
                 let start = bytes.len();
-                encode_value(&*at.sort_key(&order.path)?, &mut bytes);
+                order.collation.encode(&*at.sort_key(&order.path)?, &mut bytes)?;
                 if order.descending {
                     // No encoding is the start of another, so the complement reverses the order.
                     bytes[start..].iter_mut().for_each(|byte| *byte = !*byte);

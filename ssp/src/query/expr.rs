@@ -18,6 +18,9 @@ pub enum Beyond {
     /// A path leads into a table that who asks may not read whole.
     #[error("a link leads into a table that not everybody may read whole")]
     Judged,
+    /// A text has a number that SurrealDB's order of texts cannot hold.
+    #[error("NUMERIC of a number of more than 19 digits")]
+    Digits,
     /// An order leads through a list.
     #[error("an order leads through a list")]
     Array,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use revenant_log::Value;
 
+use super::collation::Collation;
 use super::function::Function;
 
 /// A live query.
@@ -70,6 +71,8 @@ pub struct Child {
 pub struct OrderBy {
     /// What is compared.
     pub path: Path,
+    /// How texts compare.
+    pub collation: Collation,
     /// From large to small.
     pub descending: bool,
 }

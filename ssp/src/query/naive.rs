@@ -73,17 +73,24 @@ fn rows<'a>(
             found.push((keys, row));
         }
     }
+    let mut beyond = None;
     // The sort is stable, so ties stay in the order of ids.
     found.sort_by(|(one, _), (other, _)| {
         let keys = one.iter().zip(other).zip(&block.order);
-        keys.map(
-            |((one, other), order)| {
-                if order.descending { other.cmp(one) } else { one.cmp(other) }
-            },
-        )
+        keys.map(|((one, other), order)| match order.collation.compare(one, other) {
+            Ok(found) if order.descending => found.reverse(),
+            Ok(found) => found,
+            Err(met) => {
+                beyond = Some(met);
+                Ordering::Equal
+            }
+        })
         .find(|order| order.is_ne())
         .unwrap_or(Ordering::Equal)
     });
+    if let Some(beyond) = beyond {
+        return Err(beyond);
+    }
     let rows = found.into_iter().map(|(_, row)| row);
     Ok(rows.skip(block.start).take(block.limit.unwrap_or(usize::MAX)).collect())
 }

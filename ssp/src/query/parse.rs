@@ -15,6 +15,7 @@ use surrealdb_sql::{
 };
 use surrealdb_types::ToSql as _;
 
+use super::collation::Collation;
 use super::function::Function;
 use super::ir::{Block, Child, Comparison, Expr, OrderBy, Path, Query, Reach, Step, Subselect};
 use super::rules::{Permission, Rules};
@@ -619,14 +620,13 @@ fn order(order: Option<&Ordering>, selectors: &[&Selector]) -> Result<Vec<OrderB
     let Ordering::Order(keys) = order else { return Err("ORDER BY RAND()".into()) };
     let mut all = Vec::new();
     for key in keys.iter() {
-        refuse(key.collate, "COLLATE")?;
-        refuse(key.numeric, "NUMERIC")?;
         let path = path(&key.value.0)?;
         let computed = selectors.iter().any(|one| alias(one).as_deref() == Some(path.head()));
         refuse(computed, &format!("ORDER BY {path}, which the query computes"))?;
         let plain = path.0.iter().all(|step| matches!(step, Step::Field(_)));
         refuse(!plain, &format!("ORDER BY {path}"))?;
-        all.push(OrderBy { path, descending: !key.direction });
+        let collation = Collation::of(key.collate, key.numeric);
+        all.push(OrderBy { path, collation, descending: !key.direction });
     }
     Ok(all)
 }
@@ -883,7 +883,6 @@ mod tests {
             ("SELECT * FROM ONLY t", "ONLY"),
             ("SELECT * FROM t ORDER BY tags[0]", "ORDER BY tags[0]"),
             ("SELECT *, n AS m FROM t ORDER BY m", "ORDER BY m"),
-            ("SELECT * FROM t ORDER BY n COLLATE", "COLLATE"),
             ("SELECT *, array::len((SELECT * FROM u)) AS x FROM t", "subquery"),
             ("SELECT * FROM t WHERE n IN (SELECT id FROM u)", "VALUE"),
             ("SELECT * FROM t WHERE tags[WHERE n > 1] = 1", "WHERE"),
