@@ -98,14 +98,24 @@ fn int(value: u64) -> Value {
     Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// Throws if a newer owner has the view behind `$q{n}`; `$r{n}` is its row.
-fn check_owner(n: usize, to: &mut String) {
+/// Throws if a newer owner than `epoch` has the view, which is `$q{n}`; `$r{n}` is its row.
+fn check_owner(
+    n: usize,
+    view: &str,
+    epoch: u64,
+    params: &mut Params,
+    to: &mut String,
+) -> Result<(), SinkError> {
+    params.set(format!("q{n}"), &query_id(view))?;
+    params.set(format!("k{n}"), &text(view))?;
+    params.set(format!("e{n}"), &int(epoch))?;
     writeln!(
         to,
         "LET $r{n} = (SELECT epoch, clientId, auth_id FROM ONLY $q{n});
          IF $r{n}.epoch > $e{n} {{ THROW '{FENCED}' + $k{n} + ';' }};"
     )
     .expect("text takes any text");
+    Ok(())
 }
 
 /// The statements of one view's part; everything that is not a table's name is bound.
@@ -117,10 +127,7 @@ fn write_view(
     params: &mut Params,
     to: &mut String,
 ) -> Result<(), SinkError> {
-    params.set(format!("q{n}"), &query_id(&view.view))?;
-    params.set(format!("k{n}"), &text(&view.view))?;
-    params.set(format!("e{n}"), &int(view.epoch))?;
-    check_owner(n, to);
+    check_owner(n, &view.view, view.epoch, params, to)?;
     let table = quote(&view.table);
     let (mut puts, mut deletes) = (Vec::new(), Vec::new());
     for write in edges {
@@ -211,9 +218,6 @@ impl EdgeSink for Edges {
 
     async fn claim(&self, row: &QueryRow) -> Result<(), SinkError> {
         let mut params = Params::default();
-        params.set("q0", &query_id(&row.id))?;
-        params.set("k0", &text(&row.id))?;
-        params.set("e0", &int(row.epoch))?;
         params.set("surql", &text(&row.surql))?;
         params.set("params", &Value::Object(row.params.clone()))?;
         params.set("ttl", &Value::Duration(row.ttl))?;
@@ -222,7 +226,7 @@ impl EdgeSink for Edges {
         params.set("auth_id", &text(&row.auth_id))?;
         params.set("ssp_id", &text(&row.ssp_id))?;
         let mut statements = String::from("BEGIN;\n");
-        check_owner(0, &mut statements);
+        check_owner(0, &row.id, row.epoch, &mut params, &mut statements)?;
         statements.push_str(
             "UPSERT $q0 SET surql = $surql, params = $params, ttl = $ttl, clientId = $client,
                 auth_id = $auth_id, ssp_id = $ssp_id, epoch = $e0,
@@ -274,11 +278,8 @@ impl EdgeSink for Edges {
 
     async fn release(&self, table: &str, view: &str, epoch: u64) -> Result<(), SinkError> {
         let mut params = Params::default();
-        params.set("q0", &query_id(view))?;
-        params.set("k0", &text(view))?;
-        params.set("e0", &int(epoch))?;
         let mut statements = String::from("BEGIN;\n");
-        check_owner(0, &mut statements);
+        check_owner(0, view, epoch, &mut params, &mut statements)?;
         writeln!(statements, "DELETE $q0->{}; DELETE $q0; COMMIT;", quote(table))
             .expect("text takes any text");
         match self.run(&statements, params.0).await {
@@ -303,11 +304,8 @@ impl EdgeSink for Edges {
         epoch: u64,
     ) -> Result<bool, SinkError> {
         let mut params = Params::default();
-        params.set("q0", &query_id(view))?;
-        params.set("k0", &text(view))?;
-        params.set("e0", &int(epoch))?;
         let mut statements = String::from("BEGIN;\n");
-        check_owner(0, &mut statements);
+        check_owner(0, view, epoch, &mut params, &mut statements)?;
         writeln!(
             statements,
             "LET $late = (SELECT VALUE lastActiveAt + ttl < time::now() FROM ONLY $q0);
