@@ -248,17 +248,12 @@ fn report(mut verdict: Verdict, play: Play) -> Result<Exit> {
     let pass = verdict.is_clean() && verdict.transactions == due;
     let mut out = Out::new();
     out.line(format_args!(
-        "{} transactions, {} log records, {} views with {} edges: lost {}, duplicated {}, out of order {}, \
-         wrong views {}, replica {}",
+        "{} transactions, {} log records, {} views with {} edges: {}",
         verdict.transactions,
         verdict.log_records,
         verdict.views,
         verdict.edges,
-        verdict.lost,
-        verdict.duplicated,
-        verdict.out_of_order,
-        verdict.wrong_views,
-        verdict.replica_diff
+        verdict.faults()
     ))?;
     for finding in &verdict.findings {
         out.line(format_args!("  ! {finding}"))?;

@@ -116,14 +116,7 @@ impl Report {
             "time         {:.1} s: load {:.1}, arrival {:.1}, check {:.1}",
             self.elapsed_seconds, self.load_seconds, self.arrival_seconds, self.check_seconds
         ))?;
-        out.line(format_args!(
-            "check        lost {}, duplicated {}, out of order {}, wrong views {}, replica {}",
-            verdict.lost,
-            verdict.duplicated,
-            verdict.out_of_order,
-            verdict.wrong_views,
-            verdict.replica_diff
-        ))?;
+        out.line(format_args!("check        {}", verdict.faults()))?;
         for finding in &verdict.findings {
             out.line(format_args!("  ! {finding}"))?;
         }

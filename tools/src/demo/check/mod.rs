@@ -88,6 +88,14 @@ impl Verdict {
         self.lost + self.duplicated + self.out_of_order + self.wrong_views + self.replica_diff == 0
     }
 
+    /// How many faults there are of each kind, in words.
+    pub(crate) fn faults(&self) -> String {
+        format!(
+            "lost {}, duplicated {}, out of order {}, wrong views {}, replica {}",
+            self.lost, self.duplicated, self.out_of_order, self.wrong_views, self.replica_diff
+        )
+    }
+
     /// Counts a fault, and tells of the first few.
     fn fault(&mut self, fault: Fault, words: impl FnOnce() -> String) {
         let (count, name) = match fault {
