@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use revenant_log::Value;
+use revenant_log::{Key, Value};
 use revenant_ssp::State;
+use revenant_ssp::query::expr::Beyond;
+use revenant_ssp::query::naive::{Tables, evaluate};
 use revenant_ssp::query::parse::parse_under;
 use revenant_ssp::query::rules::{Permission, Rules, TableRules};
 use serde_json::json;
@@ -177,4 +179,29 @@ fn hidden_fields_decide_nothing() {
         assert!(understood(surql, None).is_ok(), "{surql}");
     }
     assert!(understood("SELECT * FROM u WHERE secret > 3", Some(&own)).is_ok());
+}
+
+#[test]
+fn a_link_is_followed_as_far_as_its_table_may_be_read() {
+    let own = rules(&[("t", "true"), ("open", "true"), ("shut", "false"), ("own", "n > 1")], &[]);
+    let tables: Tables = ["open:1", "shut:1", "own:1", "own:9"]
+        .iter()
+        .zip(1..)
+        .map(|(link, key)| ("t", key, format!("{{ l: {link} }}")))
+        .chain(["open", "shut", "own"].map(|table| (table, 1, "{ n: 5 }".to_owned())))
+        .fold(Tables::new(), |mut tables, (table, key, body)| {
+            let row = (1, Value::parse(&body).unwrap());
+            tables.entry(table.to_owned()).or_default().insert(Key::Int(key), row);
+            tables
+        });
+    let found = |condition: &str| {
+        let surql = format!("SELECT * FROM t WHERE {condition}");
+        let params = [("auth".to_owned(), Value::parse("{ id: user:u1 }").unwrap())].into();
+        let query = parse_under(&surql, &params, Some(&own)).unwrap().query.unwrap();
+        evaluate(&query, &tables).map(|members| members.len())
+    };
+    assert_eq!(found("id = t:1 AND l.n = 5"), Ok(1));
+    assert_eq!(found("id = t:2 AND l.n = NONE"), Ok(1), "nobody may read what is there");
+    assert_eq!(found("id = t:3 AND l.n = 5"), Err(Beyond::Judged));
+    assert_eq!(found("id = t:4 AND l.n = NONE"), Ok(1), "there is no such row");
 }
