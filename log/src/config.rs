@@ -1,8 +1,11 @@
 //! Settings of a log, and the witnesses of what it has acknowledged.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::archive::Archive;
+use crate::chain::{Anchor, ChainHash};
 use crate::error::Error;
 use crate::segment::header::HEADER_BYTES;
 use crate::seq::Seq;
@@ -22,6 +25,16 @@ pub struct LogConfig {
     pub queue_bytes: usize,
     /// Bytes of recent records kept in memory for readers at the tail. Default 32 MiB.
     pub ring_bytes: usize,
+    /// Bytes of a file that holds space back until [`crate::Log::release_ballast`] lets go of it on a full disk; made
+    /// again when there is plenty. Default 0: none.
+    pub ballast_bytes: u64,
+    /// Bytes of sealed segments that are read and verified again per second, beside everything else; 0: none. Default
+    /// 0, since a log that is opened for a moment gains nothing; a server sets it.
+    pub scrub_bytes_per_s: u64,
+    /// How often every sealed segment is verified again, if there is time for it at that rate. Default a day.
+    pub scrub_every: Duration,
+    /// What gets sealed segments before a trim removes them. Default: nothing.
+    pub archive: Option<Arc<dyn Archive>>,
     /// After how long without appends the tail is marked as acknowledged. Default 20 ms.
     pub idle_mark: Duration,
 }
@@ -36,6 +49,10 @@ impl LogConfig {
             frame_bytes: 1 << 20,
             queue_bytes: 64 << 20,
             ring_bytes: 32 << 20,
+            ballast_bytes: 0,
+            scrub_bytes_per_s: 0,
+            scrub_every: Duration::from_hours(24),
+            archive: None,
             idle_mark: Duration::from_millis(20),
         }
     }
@@ -59,9 +76,18 @@ impl LogConfig {
 }
 
 /// Who knows up to which seq the log has acknowledged: cursors, checkpoints, receipts. Opening a log
-/// that ends before any of them is refused.
+/// that ends before any of them, or that has another chain hash than a receipt says, is refused.
 #[derive(Clone, Debug, Default)]
-pub struct Witnesses(pub(crate) Vec<(String, Seq)>);
+pub struct Witnesses(pub(crate) Vec<Witness>);
+
+/// Someone who knows of acknowledged records.
+#[derive(Clone, Debug)]
+pub(crate) struct Witness {
+    pub(crate) name: String,
+    pub(crate) seq: Seq,
+    /// The chain hash of `seq`, from a receipt.
+    pub(crate) hash: Option<ChainHash>,
+}
 
 impl Witnesses {
     /// Nobody.
@@ -73,7 +99,17 @@ impl Witnesses {
     /// Adds `name`, which knows of records up to and with `seq`.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, seq: Seq) -> Self {
-        self.0.push((name.into(), seq));
+        self.0.push(Witness { name: name.into(), seq, hash: None });
+        self
+    }
+
+    /// Adds `name`, which keeps `receipt`: an anchor taken of this log once. It finds what nothing inside the log can:
+    /// an end that was erased with all that knew of it, an older copy put back, records changed with every checksum
+    /// mended. Costs a read of a few frames, however long the log; below the first seq that is kept it says nothing.
+    #[must_use]
+    pub fn with_receipt(mut self, name: impl Into<String>, receipt: Anchor) -> Self {
+        let Anchor { seq, hash } = receipt;
+        self.0.push(Witness { name: name.into(), seq, hash: Some(hash) });
         self
     }
 }

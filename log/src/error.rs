@@ -68,9 +68,24 @@ pub enum Error {
     /// An earlier write or sync failed; nothing more is accepted until the log is opened anew.
     #[error("the log stopped after a failed write or sync: {0}; open it again")]
     Poisoned(String),
-    /// The disk is full. Nothing was appended; appends succeed again when there is space.
-    #[error("no space for the next segment: {0}")]
-    Full(String),
+    /// The disk is full. What was refused did not happen; appends succeed again when there is space.
+    #[error(
+        "the disk is full, {} needs {bytes} bytes: free space, trim the log or release its ballast, then try again", path.display()
+    )]
+    Full {
+        /// The file that there is no space for.
+        path: PathBuf,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// The archive did not take a segment that was to be trimmed. It is kept, with all behind it.
+    #[error("{} is not trimmed, since the archive did not take it", path.display())]
+    NotArchived {
+        /// The segment's file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
@@ -168,6 +183,19 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
+    /// [`Error::io`] for a new file of `bytes` bytes: [`Error::Full`] if there is no space for it.
+    pub(crate) fn space(
+        action: &'static str,
+        path: &Path,
+        bytes: u64,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path, bytes },
+            _ => Self::Io { action, path, source },
+        }
+    }
+
     /// What the caller must do.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -177,7 +205,7 @@ impl Error {
             | Self::BadConfig { .. }
             | Self::NotALog { .. }
             | Self::Unsupported { .. } => ErrorKind::FixInput,
-            Self::Full(_) | Self::Locked { .. } => ErrorKind::Retry,
+            Self::Full { .. } | Self::Locked { .. } | Self::NotArchived { .. } => ErrorKind::Retry,
             Self::Io { .. } | Self::Poisoned(_) | Self::Closed => ErrorKind::Reopen,
             Self::Corrupt { .. } | Self::Lost { .. } | Self::Trimmed { .. } => ErrorKind::Restore,
         }

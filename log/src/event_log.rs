@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 
+use crate::chain::Anchor;
 use crate::durable::DurableSeq;
 use crate::error::Error;
 use crate::log::{Appended, LogStats, TrimReport};
@@ -43,6 +44,16 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// As `append`.
     async fn trim(&self, before: Seq) -> Result<TrimReport, Error>;
+    /// The chain hash of `seq`, which stands for all records up to there.
+    ///
+    /// # Errors
+    /// As [`crate::Log::anchor`].
+    fn anchor(&self, seq: Seq) -> Result<Anchor, Error>;
+    /// Lets go of the space that is held back for a full disk; bytes given back.
+    ///
+    /// # Errors
+    /// As [`crate::Log::release_ballast`].
+    fn release_ballast(&self) -> Result<u64, Error>;
     /// Figures.
     fn stats(&self) -> LogStats;
 }

@@ -46,6 +46,8 @@
 #[doc = include_str!("../FORMAT.md")]
 pub mod format {}
 
+pub mod archive;
+pub mod ballast;
 pub mod chain;
 pub mod config;
 pub mod durable;
@@ -53,6 +55,7 @@ pub mod error;
 pub mod event_log;
 pub mod frame;
 pub mod json;
+pub mod latency;
 pub mod log;
 mod map;
 pub mod order;
@@ -61,6 +64,7 @@ pub mod read_only;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod scrub;
 pub mod segment;
 pub mod seq;
 mod shared;
@@ -74,6 +78,7 @@ pub mod verify;
 pub mod wire;
 mod writer;
 
+pub use archive::{Archive, DirArchive, Sealed};
 pub use chain::{Anchor, ChainHash};
 pub use config::{LogConfig, Witnesses};
 pub use durable::DurableSeq;
@@ -89,6 +94,7 @@ pub use record::{
     encode_record,
 };
 pub use recovery::RecoveryReport;
+pub use scrub::ScrubStats;
 pub use segment::header::LogId;
 pub use seq::Seq;
 pub use value::{Key, RecordId, Value};

@@ -12,15 +12,19 @@ use serde::Serialize;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::archive::Archiver;
+use crate::ballast::Ballast;
 use crate::chain::Anchor;
 use crate::config::{LogConfig, Witnesses};
 use crate::durable::DurableSeq;
 use crate::error::Error;
 use crate::event_log::EventLog;
+use crate::latency::LatencyStats;
 use crate::reader::Reader;
 use crate::record::Transaction;
 pub use crate::recovery::LOCK_FILE;
 use crate::recovery::{RecoveryReport, open_for_writing};
+use crate::scrub::{Scrub, ScrubStats};
 use crate::segment::header::LogId;
 use crate::seq::Seq;
 use crate::shared::Shared;
@@ -50,7 +54,8 @@ pub struct TrimReport {
 /// Figures of a log.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LogStats {
-    /// `ok`, `full` or `poisoned`.
+    /// `ok`; `damaged`: a sealed segment does not hold, see `scrub`; `full`: no space for the next segment, and it is
+    /// tried again every second; or `poisoned`.
     pub state: &'static str,
     /// The lowest seq that can be read.
     pub first_seq: u64,
@@ -66,6 +71,20 @@ pub struct LogStats {
     pub appends: u64,
     /// Groups, each one write and one sync.
     pub groups: u64,
+    /// Whether the next segment is prepared.
+    pub spare_ready: bool,
+    /// Bytes that the ballast holds back.
+    pub ballast_bytes: u64,
+    /// How long syncs of groups took.
+    pub syncs: LatencyStats,
+    /// What the scrub did and found.
+    pub scrub: ScrubStats,
+    /// The last segment that the archive took since the log was opened, 0 for none.
+    pub archived: u64,
+    /// Why the archive did not take the next one.
+    pub archive_error: Option<String>,
+    /// What opening found and did.
+    pub recovery: RecoveryReport,
 }
 
 /// An append-only log of events, open for writing. Cheap to clone.
@@ -85,6 +104,9 @@ struct Inner {
     room_units: u32,
     threads: Mutex<Vec<JoinHandle<()>>>,
     keeper: Arc<Keeper>,
+    scrub: Arc<Scrub>,
+    archiver: Option<Arc<Archiver>>,
+    recovery: RecoveryReport,
 }
 
 /// Bytes of the queue are counted in these.
@@ -124,7 +146,8 @@ impl Log {
             config.ring_bytes,
         ));
         let writer = Writer::new(config.clone(), Arc::clone(&shared), active, recovered.next_seq);
-        Ok((Self::start(config, shared, writer, lock)?, recovered.report))
+        let report = recovered.report;
+        Ok((Self::start(config, shared, writer, lock, report.clone())?, report))
     }
 
     fn start(
@@ -132,13 +155,19 @@ impl Log {
         shared: Arc<Shared>,
         writer: Writer,
         lock: Box<dyn Lock>,
+        recovery: RecoveryReport,
     ) -> Result<Self, Error> {
         let queue = Arc::new(Queue::default());
         let keeper = Arc::new(Keeper {
             config: config.clone(),
             shared: Arc::clone(&shared),
             spare: Arc::clone(&writer.spare),
-            wanted: Mutex::new(Wanted { number: writer.active_number(), stop: false }),
+            ballast: Ballast::new(&config.dir, config.ballast_bytes, 2 * config.segment_bytes),
+            wanted: Mutex::new(Wanted {
+                number: writer.active_number(),
+                again: false,
+                stop: false,
+            }),
             wake: Condvar::new(),
         });
         let units = (config.queue_bytes / ROOM_UNIT).min(Semaphore::MAX_PERMITS);
@@ -158,10 +187,16 @@ impl Log {
                 .map_err(Error::io("start a thread for", &config.dir))
         };
         let for_keeper = Arc::clone(&keeper);
-        let threads = vec![
+        let every = config.scrub_every;
+        let scrub = Arc::new(Scrub::new(Arc::clone(&shared), config.scrub_bytes_per_s, every));
+        let mut threads = vec![
             spawn("log-keeper", Box::new(move || for_keeper.run()))?,
             spawn("log-writer", Box::new(move || loop_parts.run()))?,
         ];
+        if config.scrub_bytes_per_s > 0 {
+            let scrub = Arc::clone(&scrub);
+            threads.push(spawn("log-scrub", Box::new(move || scrub.run()))?);
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 shared,
@@ -170,6 +205,9 @@ impl Log {
                 room_units,
                 threads: Mutex::new(threads),
                 keeper,
+                scrub,
+                archiver: config.archive.map(|archive| Arc::new(Archiver::new(archive))),
+                recovery,
             }),
         })
     }
@@ -275,23 +313,65 @@ impl Log {
     }
 
     /// Gives up records below `before`: whole sealed segments whose every record is below it. The note is
-    /// durable before the first file goes.
+    /// durable before the first file goes. The archive, if there is one, has taken each before.
     ///
     /// # Errors
-    /// As [`Log::append`].
+    /// As [`Log::append`]; [`Error::NotArchived`]: only what is before that segment was given up.
     pub async fn trim(&self, before: Seq) -> Result<TrimReport, Error> {
+        let (last, archived) = self.archive(before).await?;
         let (done, result) = oneshot::channel();
-        self.inner.queue.push(Request::Trim(before, done))?;
-        result.await.map_err(|_| Error::Closed)?
+        self.inner.queue.push(Request::Trim { before, last, done })?;
+        let report = result.await.map_err(|_| Error::Closed)??;
+        archived.map(|()| report)
+    }
+
+    /// The last segment that may be trimmed below `before`; an error is why it is not a later one.
+    async fn archive(&self, before: Seq) -> Result<(u64, Result<(), Error>), Error> {
+        let Some(archiver) = self.inner.archiver.clone() else { return Ok((u64::MAX, Ok(()))) };
+        let (done, result) = oneshot::channel();
+        let shared = Arc::clone(&self.inner.shared);
+        // Copying blocks, and whoever trims need not be on a runtime with threads for that.
+        std::thread::Builder::new()
+            .name("log-archive".into())
+            .spawn(move || answer(done, archiver.take(&shared, before)))
+            .map_err(Error::io("start a thread for", &self.inner.keeper.config.dir))?;
+        result.await.map_err(|_| Error::Closed)
+    }
+
+    /// Removes the ballast and says how many bytes that gives back; 0 if there is none. The next segment is then
+    /// tried at once. The ballast is made again when its size and two segments more are free.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: it is still there.
+    pub fn release_ballast(&self) -> Result<u64, Error> {
+        let keeper = &self.inner.keeper;
+        let bytes = keeper.ballast.release(self.inner.shared.storage.as_ref())?;
+        keeper.again();
+        Ok(bytes)
     }
 
     /// Figures.
     #[must_use]
     pub fn stats(&self) -> LogStats {
         let segments = self.inner.shared.segments();
-        let queue = self.inner.queue.lock();
+        let keeper = &self.inner.keeper;
+        let archiver = self.inner.archiver.as_ref();
+        let (archived, archive_error) = archiver.map(|one| one.progress()).unwrap_or_default();
+        let state = match self.inner.queue.lock().poisoned {
+            true => "poisoned",
+            false if keeper.spare.shortage().is_some() => "full",
+            false if self.inner.scrub.found() => "damaged",
+            false => "ok",
+        };
         LogStats {
-            state: queue.state,
+            state,
+            spare_ready: keeper.spare.is_ready(),
+            ballast_bytes: keeper.ballast.held(),
+            syncs: self.inner.shared.syncs.stats(),
+            scrub: self.inner.scrub.stats(),
+            archived,
+            archive_error,
+            recovery: self.inner.recovery.clone(),
             first_seq: self.first_seq().0,
             durable_seq: self.durable_seq().0,
             segments: segments.len(),
@@ -318,6 +398,7 @@ impl Log {
 impl Inner {
     fn join(&self) {
         self.keeper.stop();
+        self.scrub.stop();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -373,6 +454,14 @@ impl EventLog for Log {
         self.trim(before).await
     }
 
+    fn anchor(&self, seq: Seq) -> Result<Anchor, Error> {
+        self.anchor(seq)
+    }
+
+    fn release_ballast(&self) -> Result<u64, Error> {
+        self.release_ballast()
+    }
+
     fn stats(&self) -> LogStats {
         self.stats()
     }
@@ -387,7 +476,7 @@ struct Append {
 
 enum Request {
     Append(Append),
-    Trim(Seq, oneshot::Sender<Result<TrimReport, Error>>),
+    Trim { before: Seq, last: u64, done: oneshot::Sender<Result<TrimReport, Error>> },
     Close(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -400,18 +489,13 @@ struct Queue {
     groups: AtomicU64,
 }
 
+#[derive(Default)]
 struct QueueState {
     requests: VecDeque<Request>,
     closed: bool,
     /// The writer waits to be woken.
     asleep: bool,
-    state: &'static str,
-}
-
-impl Default for QueueState {
-    fn default() -> Self {
-        Self { requests: VecDeque::new(), closed: false, asleep: false, state: "ok" }
-    }
+    poisoned: bool,
 }
 
 impl Queue {
@@ -509,8 +593,8 @@ impl WriterLoop {
     fn other(&mut self, request: Request) -> bool {
         match request {
             Request::Append(_) => unreachable!("appends are collected before"),
-            Request::Trim(before, done) => {
-                let result = self.writer.trim_segments(before);
+            Request::Trim { before, last, done } => {
+                let result = self.writer.trim_segments(before, last);
                 if result.is_ok() {
                     self.tell_keeper();
                 }
@@ -523,7 +607,7 @@ impl WriterLoop {
                 for request in std::mem::take(&mut self.queue.lock().requests) {
                     match request {
                         Request::Append(append) => answer(append.done, Err(Error::Closed)),
-                        Request::Trim(_, done) => answer(done, Err(Error::Closed)),
+                        Request::Trim { done, .. } => answer(done, Err(Error::Closed)),
                         Request::Close(done) => answer(done, Ok(())),
                     }
                 }
@@ -567,8 +651,8 @@ impl WriterLoop {
                     taken += count;
                 }
                 Err(error) => {
-                    if let Error::Full(_) = error {
-                        self.queue.lock().state = "full";
+                    if let Error::Full { .. } = error {
+                        self.keeper.again();
                     }
                     tracing::error!(%error, "append failed");
                     fail(waiting, &error);
@@ -609,7 +693,7 @@ impl WriterLoop {
 
     fn note_state(&self) {
         self.queue.groups.store(self.writer.groups, Ordering::Relaxed);
-        self.queue.lock().state = if self.writer.check().is_ok() { "ok" } else { "poisoned" };
+        self.queue.lock().poisoned = self.writer.check().is_err();
     }
 }
 
@@ -649,18 +733,19 @@ fn answer<T>(done: oneshot::Sender<T>, result: T) {
 fn fail(waiting: VecDeque<Waiting>, error: &Error) {
     for Waiting { done, .. } in waiting {
         let repeated = match error {
-            Error::Full(reason) => Error::Full(reason.clone()),
+            Error::Full { path, bytes } => Error::Full { path: path.clone(), bytes: *bytes },
             other => Error::Poisoned(other.to_string()),
         };
         answer(done, Err(repeated));
     }
 }
 
-/// Prepares spares and seals full segments, off the path of appends.
+/// Prepares spares, seals full segments and keeps the ballast, off the path of appends.
 struct Keeper {
     config: LogConfig,
     shared: Arc<Shared>,
     spare: Arc<crate::writer::SpareSlot>,
+    ballast: Ballast,
     wanted: Mutex<Wanted>,
     wake: Condvar,
 }
@@ -668,10 +753,12 @@ struct Keeper {
 struct Wanted {
     /// The segment that is written.
     number: u64,
+    /// Something is to be tried now.
+    again: bool,
     stop: bool,
 }
 
-/// How long to wait before a spare that found no space is tried again.
+/// How long to wait before what failed or found no space is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 impl Keeper {
@@ -688,17 +775,33 @@ impl Keeper {
         }
     }
 
+    /// Tries again what failed or found no space.
+    fn again(&self) {
+        self.lock().again = true;
+        self.wake.notify_one();
+    }
+
     fn stop(&self) {
         self.lock().stop = true;
         self.wake.notify_one();
     }
 
     fn run(&self) {
+        let mut trouble = Trouble::default();
         loop {
-            let number = self.lock().number;
-            let done = self.prepare() & self.seal(number);
+            let number = {
+                let mut wanted = self.lock();
+                wanted.again = false;
+                wanted.number
+            };
+            let storage = self.shared.storage.as_ref();
+            let spare = self.spare.keep(storage, &self.config, self.shared.id);
+            let sealed = self.seal(number);
+            let ballast = self.ballast.keep(storage);
+            let done = spare.is_ok() && sealed.is_ok() && matches!(ballast, Ok(true));
+            trouble.tell([spare.err(), sealed.err(), ballast.err()]);
             let mut wanted = self.lock();
-            while !wanted.stop && wanted.number == number {
+            while !wanted.stop && !wanted.again && wanted.number == number {
                 if done {
                     wanted = self.wake.wait(wanted).unwrap_or_else(PoisonError::into_inner);
                     continue;
@@ -716,25 +819,26 @@ impl Keeper {
         }
     }
 
-    fn prepare(&self) -> bool {
-        let kept = self.spare.keep(self.shared.storage.as_ref(), &self.config, self.shared.id);
-        if let Err(error) = &kept {
-            tracing::error!(%error, "cannot prepare the next segment");
-        }
-        kept.is_ok()
+    /// Seals every segment before the active one; the error is the first.
+    fn seal(&self, active: u64) -> Result<(), Error> {
+        let segments = self.shared.segments().into_iter();
+        segments
+            .take_while(|segment| segment.header.number < active)
+            .map(|segment| segment.seal(self.shared.storage.as_ref()))
+            .fold(Ok(()), Result::and)
     }
+}
 
-    fn seal(&self, active: u64) -> bool {
-        let mut done = true;
-        for segment in self.shared.segments() {
-            if segment.header.number >= active {
-                break;
-            }
-            if let Err(error) = segment.seal(self.shared.storage.as_ref()) {
-                tracing::error!(%error, "cannot seal a segment");
-                done = false;
-            }
+/// What the keeper could not do, told when it changes and not at every try.
+#[derive(Default)]
+struct Trouble(Vec<String>);
+
+impl Trouble {
+    fn tell(&mut self, errors: [Option<Error>; 3]) {
+        let now: Vec<_> = errors.iter().flatten().map(ToString::to_string).collect();
+        for error in now.iter().filter(|error| !self.0.contains(*error)) {
+            tracing::error!(%error, "the log cannot prepare for what comes; it tries again every second");
         }
-        done
+        self.0 = now;
     }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::config::{LogConfig, Witnesses};
+use crate::config::{LogConfig, Witness, Witnesses};
 use crate::error::{Corruption, Error};
 use crate::frame::{Control, Frame, Open};
 use crate::segment::footer::Footer;
@@ -22,7 +22,7 @@ use crate::segment::handle::{Segment, SegmentState};
 use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
 use crate::segment::loaded::check_length;
 use crate::segment::name;
-use crate::segment::scan::{Scan, scan, tail};
+use crate::segment::scan::{Scan, chain_at, scan, tail};
 use crate::seq::Seq;
 use crate::storage::{Access, File, Lock, LockError, Storage};
 use crate::writer::{CONTROL_BYTES, GROUP_BYTES};
@@ -131,7 +131,7 @@ pub(crate) fn open_for_writing(
             let path = dir.join(LOCK_FILE);
             match storage.open(&path, Access::Create) {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                    return Err(Error::io("create", &path)(error));
+                    return Err(Error::space("create", &path, 0)(error));
                 }
                 _ => {}
             }
@@ -194,15 +194,51 @@ fn decide(
     if kept_from > first_seq {
         return Err(missing(&config.dir, found.first().map_or(last.number, |f| f.number) - 1));
     }
-    let plan = Plan::GoOn(Box::new(GoOn { last, end, segments, first_seq }));
+    let go_on = GoOn { last, end, segments, first_seq };
+    for witness in &witnesses.0 {
+        go_on.check_hash(storage, witness)?;
+    }
+    let plan = Plan::GoOn(Box::new(go_on));
     Ok(Decision { report, unused, started, plan })
 }
 
-fn check_witness((name, seq): &(String, Seq), last: Seq) -> Result<(), Error> {
-    if *seq > last {
+fn check_witness(witness: &Witness, last: Seq) -> Result<(), Error> {
+    if witness.seq > last {
+        let Witness { name, seq, .. } = witness;
         return Err(Error::Lost { last, witness: name.clone(), witnessed: *seq });
     }
     Ok(())
+}
+
+impl GoOn {
+    /// Compares the chain hash that a receipt gives with the one of the log, if that still has it.
+    fn check_hash(&self, storage: &dyn Storage, witness: &Witness) -> Result<(), Error> {
+        let Witness { name, seq, hash: Some(noted) } = witness else { return Ok(()) };
+        if *seq < self.first_seq.prev() {
+            return Ok(());
+        }
+        let before = self.segments.iter().rev().find(|one| one.base_seq <= *seq);
+        let (path, hash) = match before.or(self.segments.first()) {
+            Some(segment) if *seq < self.last.open.base_seq => {
+                (&segment.path, segment.chain_at(storage, *seq)?)
+            }
+            _ => {
+                let (path, salt) = (&self.last.path, self.last.header.salt);
+                let hash = chain_at(&self.end.bytes, salt, self.end.scan.whole_end, *seq);
+                let corrupt = |(offset, reason)| {
+                    let path = path.clone();
+                    Error::Corrupt { path, offset, seq: *seq, reason }
+                };
+                (path, hash.map_err(corrupt)?)
+            }
+        };
+        if hash != *noted {
+            let reason = format!("the hash of seq {seq} is {hash}, {name} says {noted}");
+            let (path, reason) = (path.clone(), Corruption::Chain(reason));
+            return Err(Error::Corrupt { path, offset: HEADER_BYTES, seq: *seq, reason });
+        }
+        Ok(())
+    }
 }
 
 /// A first segment that was never opened is a log that was never acknowledged; a later one alone is

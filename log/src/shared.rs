@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::chain::Anchor;
 use crate::error::Error;
+use crate::latency::Latency;
 use crate::segment::handle::Segment;
 use crate::segment::header::LogId;
 use crate::seq::Seq;
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: u64,
     segments: RwLock<Vec<Arc<Segment>>>,
     ring: Mutex<Ring>,
+    /// How long syncs of groups took.
+    pub(crate) syncs: Latency,
     durable: watch::Sender<Seq>,
     first_seq: AtomicU64,
 }
@@ -41,6 +44,7 @@ impl Shared {
             epoch,
             segments: RwLock::new(segments),
             ring: Mutex::new(Ring::new(ring_bytes)),
+            syncs: Latency::default(),
             durable: watch::Sender::new(bounds.1),
             first_seq: AtomicU64::new(bounds.0.0),
         }

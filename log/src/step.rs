@@ -81,7 +81,7 @@ impl StepLog {
     /// # Errors
     /// As there.
     pub fn trim(&mut self, before: Seq) -> Result<(), Error> {
-        self.writer.trim_segments(before).map(|_| ())
+        self.writer.trim_segments(before, u64::MAX).map(|_| ())
     }
 
     /// Leaves an unsynced mark, as after a while without appends.

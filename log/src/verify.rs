@@ -375,14 +375,7 @@ fn check_segment(loaded: &Loaded, place: Ordering, anchors: &[Anchor], report: &
     }
     match &loaded.footer {
         Ok(Some(footer)) => {
-            let fits = scan.whole_end == footer.frames_end
-                && scan.next_seq.prev() == footer.last_seq
-                && footer.first_seq == open.base_seq
-                && footer.base_pos == open.base_pos
-                && scan.times.unwrap_or_default() == footer.times
-                && scan.chain == footer.chain
-                && scan.index == footer.index;
-            if !fits {
+            if !scan.meets(footer) {
                 find(
                     scan.frames_end,
                     scan.next_seq,

@@ -1,9 +1,10 @@
 //! The writer: turns transactions into groups of frames, one write and one sync each, and rolls to the
 //! next segment. Single-threaded and deterministic; `log.rs` gives it a thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -93,7 +94,13 @@ pub(crate) struct Spare {
 
 /// The segment in use and the spare for the next one. Locked while one is being prepared, so that a file is
 /// either prepared or used, whoever comes first.
-pub(crate) struct SpareSlot(Mutex<Slot>);
+pub(crate) struct SpareSlot {
+    slot: Mutex<Slot>,
+    /// What there was no space for at the last try; apart from the slot, which is locked for as long as a file is
+    /// prepared.
+    lacks: Mutex<Option<(PathBuf, u64)>>,
+    ready: AtomicBool,
+}
 
 struct Slot {
     /// Number of the segment that the writer uses.
@@ -103,11 +110,32 @@ struct Slot {
 
 impl SpareSlot {
     fn new(used: u64) -> Self {
-        Self(Mutex::new(Slot { used, spare: None }))
+        let slot = Mutex::new(Slot { used, spare: None });
+        Self { slot, lacks: Mutex::default(), ready: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error of appends while the disk is full.
+    pub(crate) fn shortage(&self) -> Option<Error> {
+        let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        lacks.map(|(path, bytes)| Error::Full { path, bytes })
+    }
+
+    /// Whether the next segment is prepared.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, prepared: Result<Spare, Error>) -> Result<Spare, Error> {
+        let lacks = match &prepared {
+            Err(Error::Full { path, bytes }) => Some((path.clone(), *bytes)),
+            _ => None,
+        };
+        *self.lacks.lock().unwrap_or_else(PoisonError::into_inner) = lacks;
+        prepared
     }
 
     /// Prepares the spare after the segment in use, if there is none.
@@ -120,7 +148,9 @@ impl SpareSlot {
         let mut slot = self.lock();
         if slot.spare.is_none() {
             let number = slot.used + 1;
-            slot.spare = Some(prepare(storage, &config.dir, id, number, config.segment_bytes)?);
+            let prepared = prepare(storage, &config.dir, id, number, config.segment_bytes);
+            slot.spare = Some(self.note(prepared)?);
+            self.ready.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -137,8 +167,15 @@ impl SpareSlot {
         let number = slot.used + 1;
         let spare = match slot.spare.take() {
             Some(spare) if spare.header.capacity >= capacity => spare,
-            _ => prepare(storage, &config.dir, id, number, capacity)?,
+            // The keeper tries again and again; an append on a full disk does not wait for another try.
+            None if capacity <= config.segment_bytes
+                && let Some(full) = self.shortage() =>
+            {
+                return Err(full);
+            }
+            _ => self.note(prepare(storage, &config.dir, id, number, capacity))?,
         };
+        self.ready.store(false, Ordering::Relaxed);
         assert_eq!(spare.header.number, number, "spares are kept for the next segment");
         slot.used = number;
         Ok(spare)
@@ -156,13 +193,13 @@ pub(crate) fn prepare(
     let path = name::path(dir, number);
     let folder = dir.join(name::SEGMENTS);
     let io = |action| Error::io(action, &path);
-    let full = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+    let full = |source: std::io::Error| {
+        let error = Error::space("prepare", &path, capacity)(source);
+        if let Error::Full { .. } = error {
             // Give the partial file's space back; the name is free again for the next try.
             drop(storage.remove(&path));
-            Error::Full(format!("{}: {error}", path.display()))
         }
-        _ => Error::Io { action: "prepare", path: path.clone(), source: error },
+        error
     };
     let file = match storage.open(&path, Access::Create) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -182,17 +219,22 @@ pub(crate) fn prepare(
         salt: u32::from_le_bytes(LogId::random().0[..4].try_into().expect("4 bytes")),
     };
     // Zeros first: a file without a header is an unfinished spare, whatever else a crash left of it.
-    let zeros = vec![0; 1 << 20];
-    let mut offset = HEADER_BYTES;
-    while offset < capacity {
-        let len = usize::try_from(capacity - offset).unwrap_or(usize::MAX).min(zeros.len());
-        file.write_at(&zeros[..len], offset).map_err(full)?;
-        offset += len as u64;
-    }
+    write_zeros(file.as_ref(), HEADER_BYTES, capacity).map_err(full)?;
     file.write_at(&header.encode(), 0).map_err(full)?;
     file.sync_all().map_err(full)?;
     storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
     Ok(Spare { header, file })
+}
+
+/// Writes zeros up to `end`, so that the file has its space for good.
+pub(crate) fn write_zeros(file: &dyn File, mut offset: u64, end: u64) -> std::io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    while offset < end {
+        let len = usize::try_from(end - offset).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_at(&zeros[..len], offset)?;
+        offset += len as u64;
+    }
+    Ok(())
 }
 
 /// An unfinished or too small spare may be replaced; a file with a first frame never is.
@@ -304,14 +346,15 @@ impl Writer {
         Ok(taken)
     }
 
-    /// Gives up sealed segments whose every record is below `before`; the note of it is durable before
-    /// the first file goes.
-    pub(crate) fn trim_segments(&mut self, before: Seq) -> Result<TrimReport, Error> {
+    /// Gives up sealed segments whose every record is below `before`, up to number `last`; the note of it is durable
+    /// before the first file goes.
+    pub(crate) fn trim_segments(&mut self, before: Seq, last: u64) -> Result<TrimReport, Error> {
         let shared = Arc::clone(&self.shared);
         let gone: Vec<_> = shared
             .segments()
             .into_iter()
-            .take_while(|one| one.with_state(|state| state.sealed && state.next_seq <= before))
+            .take_while(|one| one.header.number <= last)
+            .take_while(|one| one.with_state(|state| state.trimmed_by(before)))
             .collect();
         if let Some(last) = gone.last() {
             let first_seq = last.with_state(|state| state.next_seq);
@@ -502,7 +545,9 @@ impl Writer {
         let file = &self.active.file;
         let mut done = file.write_at(&bytes, start).map_err(Error::io("write", &self.active.path));
         if done.is_ok() {
+            let begun = Instant::now();
             done = file.sync().map_err(Error::io("sync", &self.active.path));
+            self.shared.syncs.note(begun.elapsed());
             self.groups += 1;
         }
         self.poison_on(done)?;

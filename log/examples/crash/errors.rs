@@ -62,7 +62,7 @@ fn live(sim: &Sim, seed: u64) -> (Result<(), Verdict>, Disk, Model) {
                 return (Err(verdict), sim.disk(), model);
             }
             Ok(_) => model.ack(),
-            Err(Error::Full(_)) => {
+            Err(Error::Full { .. }) => {
                 // Whole transactions of the round may be in; the rest never were.
                 model.records.truncate(usize::try_from(log.durable_seq().0).unwrap());
                 model.ack();

@@ -123,9 +123,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault!(
         "trim-takes-too-much",
-        "writer.rs",
-        "state.sealed && state.next_seq <= before",
-        "state.sealed && (state.next_seq <= before || crate::planted(\"trim-takes-too-much\"))",
+        "segment/handle.rs",
+        "self.sealed && self.next_seq <= before",
+        "self.sealed && (self.next_seq <= before || crate::planted(\"trim-takes-too-much\"))",
         "property::a_log_holds_what_a_list_would"
     ),
     fault!(
@@ -162,9 +162,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!(
         "torn-group-not-kept",
         "recovery/apply.rs",
-        "file.write_at(bytes, 0).map_err(Error::io(\"write\", &path))?;",
-        "file.write_at(if crate::planted(\"torn-group-not-kept\") { b\"\" } else { bytes }, 0)\
-         .map_err(Error::io(\"write\", &path))?;",
+        "let kept = file.write_at(bytes, 0)",
+        "let kept = file.write_at(if crate::planted(\"torn-group-not-kept\") { b\"\" } else { bytes }, 0)",
         "golden::the_golden_killed_log_is_recovered_and_goes_on"
     ),
     fault!(
@@ -216,8 +215,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!(
         "witness-ignored",
         "recovery.rs",
-        "if *seq > last {",
-        "if *seq > last && !crate::planted(\"witness-ignored\") {",
+        "if witness.seq > last {",
+        "if witness.seq > last && !crate::planted(\"witness-ignored\") {",
         "damage::a_log_that_lost_what_a_witness_knows_is_refused"
     ),
     fault!(
@@ -386,5 +385,50 @@ pub(crate) const FAULTS: &[Fault] = &[
         "&& expected != next",
         "&& expected != next && !crate::planted(\"expected-seq-ignored\")",
         "life::an_append_at_the_wrong_seq_changes_nothing"
+    ),
+    fault!(
+        "receipt-not-compared",
+        "recovery.rs",
+        "if hash != *noted {",
+        "if hash != *noted && !crate::planted(\"receipt-not-compared\") {",
+        "chain::a_log_opens_with_every_receipt_it_ever_gave_and_with_no_other"
+    ),
+    fault!(
+        "full-for-good",
+        "writer.rs",
+        "        *self.lacks.lock().unwrap_or_else(PoisonError::into_inner) = lacks;",
+        "        if lacks.is_some() || !crate::planted(\"full-for-good\") { \
+         *self.lacks.lock().unwrap_or_else(PoisonError::into_inner) = lacks; }",
+        "full::a_log_on_a_full_disk_resumes_when_space_returns"
+    ),
+    fault!(
+        "half-a-spare-keeps-its-space",
+        "writer.rs",
+        "        if let Error::Full { .. } = error {\n            // Give",
+        "        if matches!(error, Error::Full { .. }) && \
+         !crate::planted(\"half-a-spare-keeps-its-space\") {\n            // Give",
+        "full::a_log_on_a_small_file_system_fills_it_and_goes_on"
+    ),
+    fault!(
+        "trimmed-before-it-is-archived",
+        "log.rs",
+        "let (last, archived) = self.archive(before).await?;",
+        "let (last, archived) = if crate::planted(\"trimmed-before-it-is-archived\") { \
+         (u64::MAX, Ok(())) } else { self.archive(before).await? };",
+        "archive::a_segment_that_the_archive_refuses_stays_with_all_behind_it_and_is_offered_again"
+    ),
+    fault!(
+        "archived-unverified",
+        "archive.rs",
+        "        verify(&part, segment)?;",
+        "        if !crate::planted(\"archived-unverified\") { verify(&part, segment)?; }",
+        "archive::a_damaged_segment_is_not_archived_and_not_removed"
+    ),
+    fault!(
+        "scrub-finds-nothing",
+        "scrub.rs",
+        "self.tell(&segment, Some(flaw))",
+        "self.tell(&segment, (!crate::planted(\"scrub-finds-nothing\")).then_some(flaw))",
+        "scrub::a_bit_that_flips_under_a_running_log_is_found_named_and_stops_nothing"
     ),
 ];

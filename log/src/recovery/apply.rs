@@ -185,16 +185,22 @@ fn quarantine(
     storage.create_dir(&folder).map_err(Error::io("create", &folder))?;
     let stem = segment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut attempt = 0;
+    let len = bytes.len() as u64;
     let (path, file) = loop {
         let path = folder.join(format!("{stem}-{offset}-{attempt}.bytes"));
         match storage.open(&path, Access::Create) {
             Ok(file) => break (path, file),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => attempt += 1,
-            Err(error) => return Err(Error::io("create", &path)(error)),
+            Err(error) => return Err(Error::space("create", &path, len)(error)),
         }
     };
-    file.write_at(bytes, 0).map_err(Error::io("write", &path))?;
-    file.sync_all().map_err(Error::io("sync", &path))?;
+    let kept = file.write_at(bytes, 0).map_err(Error::space("write", &path, len));
+    if let Err(error) =
+        kept.and_then(|()| file.sync_all().map_err(Error::space("sync", &path, len)))
+    {
+        drop(storage.remove(&path)); // half a copy helps nobody, and its space may
+        return Err(error);
+    }
     storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
     let frames = bytes.windows(4).filter(|window| *window == SYNC_WORD).count();
     tracing::warn!(segment = %segment.display(), offset, bytes = bytes.len(), frames,

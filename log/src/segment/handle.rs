@@ -50,6 +50,11 @@ pub(crate) struct SegmentState {
 }
 
 impl SegmentState {
+    /// Whether a trim below `before` takes the segment: it is sealed, and each of its records is below.
+    pub(crate) fn trimmed_by(&self, before: Seq) -> bool {
+        self.sealed && self.next_seq <= before
+    }
+
     /// Accounts for a durable frame at `offset`.
     pub(crate) fn extend(&mut self, header: &FrameHeader, offset: u64) {
         self.frames_end = offset + header.frame_len();

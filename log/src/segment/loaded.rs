@@ -7,12 +7,11 @@ use bytes::Bytes;
 
 use crate::chain::ChainHash;
 use crate::error::{Corruption, Error};
-use crate::frame::Frame;
 use crate::recovery::read_range;
 use crate::segment::footer::Footer;
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
 use crate::segment::name;
-use crate::segment::scan::{Scan, Tail, scan, tail};
+use crate::segment::scan::{Scan, Tail, chain_at, scan, tail};
 use crate::seq::Seq;
 use crate::storage::{Access, File, Storage};
 
@@ -75,15 +74,8 @@ impl Loaded {
 
     /// The chain hash of `seq`, which is in the segment or right before it.
     pub(crate) fn chain_at(&self, seq: Seq) -> Result<ChainHash, Error> {
-        let (mut chain, mut offset) = (ChainHash::START, HEADER_BYTES);
-        while offset < self.scan.whole_end {
-            let frame = Frame::decode(&self.bytes, 0, offset, self.header.salt)
-                .map_err(|reason| self.corrupt(offset, seq, reason))?;
-            let Some(after) = frame.chain_until(chain, seq) else { break };
-            chain = after;
-            offset += frame.header.frame_len();
-        }
-        Ok(chain)
+        chain_at(&self.bytes, self.header.salt, self.scan.whole_end, seq)
+            .map_err(|(offset, reason)| self.corrupt(offset, seq, reason))
     }
 
     pub(crate) fn corrupt(&self, offset: u64, seq: Seq, reason: Corruption) -> Error {

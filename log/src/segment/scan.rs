@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::chain::ChainHash;
 use crate::error::Corruption;
 use crate::frame::{ALIGN, Control, FRAME_HEADER_BYTES, Frame, FrameHeader, Open, SYNC_WORD};
-use crate::segment::footer::{INDEX_EVERY, IndexEntry};
+use crate::segment::footer::{Footer, INDEX_EVERY, IndexEntry};
 use crate::segment::header::HEADER_BYTES;
 use crate::seq::Seq;
 
@@ -38,19 +38,7 @@ pub(crate) struct Scan {
 
 /// Walks the frames of `file`, the whole bytes of a segment with `salt`, up to `until` at most.
 pub(crate) fn scan(file: &Bytes, salt: u32, until: u64) -> Scan {
-    let mut scan = Scan {
-        open: None,
-        epoch: 0,
-        first_seq: Seq::ZERO,
-        frames_end: HEADER_BYTES,
-        whole_end: HEADER_BYTES,
-        next_seq: Seq::ZERO,
-        times: None,
-        chain: ChainHash::START,
-        index: Vec::new(),
-        synced_pos: 0,
-        stopped: None,
-    };
+    let mut scan = Scan::begin();
     let mut reached = None;
     while scan.frames_end < until.min(file.len() as u64) {
         let offset = scan.frames_end;
@@ -70,8 +58,37 @@ pub(crate) fn scan(file: &Bytes, salt: u32, until: u64) -> Scan {
 }
 
 impl Scan {
+    /// Before the first frame.
+    pub(crate) fn begin() -> Self {
+        Self {
+            open: None,
+            epoch: 0,
+            first_seq: Seq::ZERO,
+            frames_end: HEADER_BYTES,
+            whole_end: HEADER_BYTES,
+            next_seq: Seq::ZERO,
+            times: None,
+            chain: ChainHash::START,
+            index: Vec::new(),
+            synced_pos: 0,
+            stopped: None,
+        }
+    }
+
+    /// Whether the footer of a sealed segment says what its frames do.
+    pub(crate) fn meets(&self, footer: &Footer) -> bool {
+        let starts =
+            |open: &Open| footer.first_seq == open.base_seq && footer.base_pos == open.base_pos;
+        self.open.as_ref().is_some_and(starts)
+            && self.whole_end == footer.frames_end
+            && self.next_seq.prev() == footer.last_seq
+            && self.times.unwrap_or_default() == footer.times
+            && self.chain == footer.chain
+            && self.index == footer.index
+    }
+
     /// Takes the next frame; `reached` is the seq after the last record, inside a transaction or not.
-    fn take(
+    pub(crate) fn take(
         &mut self,
         frame: &Frame,
         offset: u64,
@@ -145,6 +162,26 @@ impl Scan {
         self.whole_end = self.frames_end;
         self.synced_pos = self.synced_pos.max(header.synced_pos);
     }
+}
+
+/// The chain hash of `seq`, which is in the segment or right before it: in `file`, its bytes, the frames up to `until`.
+///
+/// # Errors
+/// The offset of a frame that does not hold, and why.
+pub(crate) fn chain_at(
+    file: &Bytes,
+    salt: u32,
+    until: u64,
+    seq: Seq,
+) -> Result<ChainHash, (u64, Corruption)> {
+    let (mut chain, mut offset) = (ChainHash::START, HEADER_BYTES);
+    while offset < until {
+        let frame = Frame::decode(file, 0, offset, salt).map_err(|reason| (offset, reason))?;
+        let Some(after) = frame.chain_until(chain, seq) else { break };
+        chain = after;
+        offset += frame.header.frame_len();
+    }
+    Ok(chain)
 }
 
 /// What stands behind the last valid frame.

@@ -66,6 +66,11 @@ impl Storage for Fs {
         crate::map::map(&fs::File::open(path)?)
     }
 
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(dir)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
         // Writable, since a lock over NFS asks for it.
         let mut file = match OpenOptions::new().read(true).write(true).open(path) {
@@ -136,6 +141,14 @@ impl File for fs::File {
 
     fn sync_all(&self) -> io::Result<()> {
         fs::File::sync_all(self)
+    }
+
+    fn forget(&self, offset: u64, bytes: u64) {
+        let advice = rustix::fs::Advice::DontNeed;
+        let Some(bytes) = std::num::NonZeroU64::new(bytes) else { return };
+        if let Err(error) = rustix::fs::fadvise(self, offset, Some(bytes), advice) {
+            tracing::trace!(%error, "what is read may be what the system remembers");
+        }
     }
 
     fn length(&self) -> io::Result<u64> {

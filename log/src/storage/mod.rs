@@ -52,6 +52,13 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// As the system says; a file shorter than it was is `UnexpectedEof`.
     fn map(&self, path: &Path) -> io::Result<Bytes>;
+    /// Bytes that new files in `dir` may take; `u64::MAX` where nobody knows.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
     /// Takes the directory for one writer, by the file `path`. Writes nothing.
     ///
     /// # Errors
@@ -92,6 +99,9 @@ pub trait File: Send + Sync {
     /// # Errors
     /// As for `sync`.
     fn sync_all(&self) -> io::Result<()>;
+    /// Lets the system drop what it keeps of these bytes in memory, so that the next read is the disk's own; a
+    /// hint.
+    fn forget(&self, _offset: u64, _bytes: u64) {}
     /// The length in bytes.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ struct Machine {
     read_bytes: u64,
     read_fault: Option<u64>,
     locked: BTreeSet<PathBuf>,
+    /// Bytes of all files together.
+    limit: Option<u64>,
 }
 
 /// Which call fails, and how.
@@ -344,6 +346,22 @@ impl Sim {
         self.machine().read_bytes
     }
 
+    /// The size of the disk from now on: files take their length, and grow no further than this together.
+    pub fn limit(&self, bytes: u64) {
+        self.machine().limit = Some(bytes);
+    }
+
+    /// Bytes that all files take.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.machine().used()
+    }
+
+    /// Changes a bit of a file behind the back of whoever has it open.
+    pub fn rot(&self, path: &Path, offset: usize) {
+        self.machine().disk.flip(path, offset, 1);
+    }
+
     /// No more faults.
     pub fn heal(&self) {
         let mut machine = self.machine();
@@ -391,6 +409,15 @@ impl Machine {
             return Err(io::Error::other("simulated I/O error"));
         }
         Ok(())
+    }
+
+    fn used(&self) -> u64 {
+        let files = self.disk.entries.values().filter_map(|inode| self.disk.files.get(inode));
+        files.map(|inode| inode.now.len() as u64).sum()
+    }
+
+    fn free(&self) -> u64 {
+        self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.used()))
     }
 
     fn set_frozen(&mut self, path: &Path, frozen: bool) -> io::Result<()> {
@@ -473,6 +500,10 @@ impl Storage for Sim {
         Ok(machine.disk.files[inode].now.to_vec().into())
     }
 
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.machine().free())
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
         if !self.machine().locked.insert(path.to_owned()) {
             return Err(LockError::Held { owner: "simulated".into() });
@@ -550,7 +581,10 @@ impl File for SimFile {
         let at = usize::try_from(offset).map_err(io::Error::other)?;
         let end = at + bytes.len();
         let grows = end > machine.inode(self.inode).now.len();
-        let stepped = machine.step(if grows { Kind::Grow } else { Kind::Write });
+        let more = end.saturating_sub(machine.inode(self.inode).now.len()) as u64;
+        let stepped = machine.step(if grows { Kind::Grow } else { Kind::Write }).and_then(|()| {
+            if more > machine.free() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        });
         let full = matches!(&stepped, Err(error) if error.kind() == io::ErrorKind::StorageFull);
         // A write that fails may have been done in part: here its first half.
         let written = match &stepped {

@@ -170,3 +170,84 @@ fn forge(path: &Path) {
         return;
     }
 }
+
+/// Opens the log on `sim`, which has a receipt outside.
+fn open_with(sim: &Sim, receipt: Anchor) -> Result<StepLog, Error> {
+    let witnesses = Witnesses::none().with_receipt("the receipt", receipt);
+    StepLog::open(Arc::new(sim.clone()), small("/log"), &witnesses).map(|(log, _)| log)
+}
+
+#[test]
+fn a_log_opens_with_every_receipt_it_ever_gave_and_with_no_other() {
+    let sim = Sim::default();
+    let mut log = open(&sim, small("/log"));
+    for transaction in history() {
+        log.append(&[transaction]).unwrap();
+        log.keep().unwrap();
+    }
+    let last = log.durable_seq();
+    let receipts: Vec<_> = (0..=last.0).map(|seq| log.anchor(Seq(seq)).unwrap()).collect();
+    log.close().unwrap();
+    let open_with = |receipt| open_with(&Sim::boot(sim.disk()), receipt);
+    for &receipt in &receipts {
+        assert!(open_with(receipt).is_ok(), "{receipt}");
+        let mut forged = receipt;
+        forged.hash.0[31] ^= 1;
+        let refused = open_with(forged).err().unwrap();
+        let named = matches!(&refused, Error::Corrupt { seq, .. } if *seq == receipt.seq);
+        assert!(named && refused.to_string().contains("the receipt"), "{refused}");
+    }
+    let mut later = *receipts.last().unwrap();
+    later.seq = later.seq.next();
+    assert!(matches!(open_with(later), Err(Error::Lost { .. })));
+}
+
+#[test]
+fn a_receipt_tells_of_an_older_copy_put_back_and_of_an_end_erased_with_all_that_knew_of_it() {
+    let sim = Sim::default();
+    let mut log = open(&sim, small("/log"));
+    let mut history = history().into_iter();
+    log.append(&[history.next().unwrap()]).unwrap();
+    let older = sim.disk().after_kill();
+    let path = Path::new("/log/seg/0000000001.log");
+    let end = older.bytes(path).unwrap().iter().rposition(|&byte| byte != 0).unwrap();
+    log.append(&[history.next().unwrap()]).unwrap();
+    let receipt = log.anchor(log.durable_seq()).unwrap();
+    log.close().unwrap();
+    let mut erased = sim.disk().after_kill();
+    let mut bytes = erased.bytes(path).unwrap().to_vec();
+    bytes[end + 1..].fill(0);
+    erased.put(path, Some(bytes));
+    for disk in [older, erased] {
+        assert!(
+            StepLog::open(Arc::new(Sim::boot(disk.clone())), small("/log"), &Witnesses::none())
+                .is_ok()
+        );
+        let sim = Sim::boot(disk);
+        assert!(matches!(open_with(&sim, receipt), Err(Error::Lost { .. })));
+        assert_eq!(sim.ops(), 0, "a refused open changes nothing");
+    }
+}
+
+#[test]
+fn a_receipt_of_what_was_trimmed_says_nothing() {
+    let sim = Sim::default();
+    let mut log = open(&sim, small("/log"));
+    let mut receipts = Vec::new();
+    while log.first_seq() < Seq(4) {
+        for transaction in history() {
+            log.append(&[transaction]).unwrap();
+            receipts.push(log.anchor(log.durable_seq()).unwrap());
+            log.keep().unwrap();
+        }
+        log.trim(log.durable_seq()).unwrap();
+    }
+    let first = log.first_seq();
+    log.close().unwrap();
+    for receipt in receipts {
+        let open = |receipt| open_with(&Sim::boot(sim.disk()), receipt).is_ok();
+        let forged = Anchor { hash: ChainHash::START, ..receipt };
+        assert!(open(receipt));
+        assert_eq!(open(forged), receipt.seq < first.prev(), "{receipt}, {first} is kept");
+    }
+}

@@ -268,7 +268,7 @@ fn a_failed_call_poisons_and_loses_nothing() {
                     model.submit(&transactions);
                     match log.append(&transactions) {
                         Ok(_) => model.ack(),
-                        Err(Error::Full(_)) => {
+                        Err(Error::Full { .. }) => {
                             // Whole transactions of the round may be in; the rest never were.
                             let held = usize::try_from(log.durable_seq().0).unwrap();
                             model.records.truncate(held);

@@ -2,11 +2,13 @@
 // Clippy knows `#[test]` functions as tests, not the helpers beside them.
 #![allow(clippy::unwrap_used)]
 
+mod archive;
 mod beside;
 mod chain;
 mod crash;
 mod damage;
 mod frame;
+mod full;
 mod golden;
 mod life;
 mod model;
@@ -14,4 +16,5 @@ mod property;
 mod raw;
 mod reader;
 mod refuse;
+mod scrub;
 mod text;
