@@ -40,6 +40,22 @@ const BACKOFF_LEAST: Duration = Duration::from_millis(200);
 /// Longest wait between two attempts.
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
 
+/// What records changed, as far as it calls for runs.
+pub(crate) struct Touched {
+    tables: BTreeSet<Arc<str>>,
+    gone: BTreeSet<RecordId>,
+}
+
+impl Touched {
+    pub(crate) fn of(records: &[Record]) -> Self {
+        let gone = records.iter().filter(|record| record.event.body.is_none());
+        Self {
+            tables: records.iter().map(|record| record.event.table.clone()).collect(),
+            gone: gone.map(|record| record.event.record_id()).collect(),
+        }
+    }
+}
+
 /// When a view is to be run again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Triggers {
@@ -162,19 +178,12 @@ impl Rerun {
     }
 
     /// Hears of records that were applied, up to `seq`.
-    pub(crate) fn touch(&self, seq: Seq, records: &[Record]) {
+    pub(crate) fn touch(&self, seq: Seq, Touched { tables, gone }: &Touched) {
         let mut state = self.state();
         state.seq = seq;
         if state.views.is_empty() {
             return;
         }
-        let tables: BTreeSet<&str> =
-            records.iter().map(|record| record.event.table.as_ref()).collect();
-        let gone: BTreeSet<RecordId> = records
-            .iter()
-            .filter(|record| record.event.body.is_none())
-            .map(|record| record.event.record_id())
-            .collect();
         let mut called = false;
         for view in state.views.values_mut() {
             let concerned = view

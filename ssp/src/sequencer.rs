@@ -15,7 +15,7 @@ use crate::engine::{Declined, Engine, Explained, Size, Stepped, Why};
 use crate::feed::Received;
 use crate::outbox::{Dropped, Outbox, Owned};
 use crate::query::ir::Query;
-use crate::rerun::Rerun;
+use crate::rerun::{Rerun, Touched};
 use crate::status::Status;
 
 /// Messages that may wait; the bytes of records among them are bounded by the feed's window.
@@ -236,7 +236,8 @@ impl Worker {
             self.chain = chain.finalize();
             records.push(record);
         }
-        let Stepped { changes, lost } = self.engine.apply(&records);
+        let touched = Touched::of(&records);
+        let Stepped { changes, lost } = self.engine.apply(records);
         for (view, declined) in lost {
             tracing::warn!(view, reason = %declined, "the view is not maintained any more");
             self.changed.remove(&view);
@@ -247,7 +248,7 @@ impl Worker {
             self.changed.insert(change.view.clone(), self.seq);
         }
         self.outbox.push(Some(self.seq), changes);
-        self.rerun.touch(self.seq, &records);
+        self.rerun.touch(self.seq, &touched);
         self.status.set_applied(self.seq);
     }
 

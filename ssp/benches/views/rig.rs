@@ -106,7 +106,7 @@ impl Rig {
     pub(crate) fn apply(&mut self, puts: Vec<Put>) -> Duration {
         let records: Vec<Record> = puts.into_iter().map(|put| self.record(put)).collect();
         let start = Instant::now();
-        let stepped = self.engine.apply(&records);
+        let stepped = self.engine.apply(records);
         let took = start.elapsed();
         assert!(stepped.lost.is_empty(), "no row is beyond the engine");
         for change in stepped.changes {

@@ -97,7 +97,7 @@ fn measure(kind: Kind, views: u64) -> Result<Json, String> {
     for change in 0..changes {
         if kind == Kind::Churn && change % CHURN_EVERY == 0 {
             let query = workload.template.query(workload.bind(fresh % views));
-            let sampled = views < 100 || fresh % 16 == 0;
+            let sampled = views < 100 || fresh.is_multiple_of(16);
             opened.push(rig.open(&view_name(fresh), &query, sampled));
             dropped.push(rig.close(&view_name(fresh - views / 2 - 1)));
             fresh += 1;

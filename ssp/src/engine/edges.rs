@@ -121,14 +121,15 @@ impl Engine {
         batch: &Batch,
         writes: &mut Writes,
     ) -> Result<(), Declined> {
+        let children = self.children(groups.1);
         let edge = self.edge(place, row, When::Now);
-        let id = edge.id.clone();
+        let id = if children > 0 { edge.id.clone() } else { String::new() };
         let old = self.version(row, When::Before);
         if edge.version != old || self.store.is_recreated(row) {
-            writes.signature ^= signature(&id, old) ^ edge.signature();
+            writes.signature ^= signature(&edge.id, old) ^ edge.signature();
             writes.edges.push((place.depth, EdgeWrite::Put(edge)));
         }
-        for child in 0..self.children(groups.1) {
+        for child in 0..children {
             let was = self.child_group(groups.0, row, child, When::Before)?;
             let is = self.child_group(groups.1, row, child, When::Now)?;
             let below = place.below(self, groups.1, child, &id);
@@ -178,13 +179,14 @@ impl Engine {
         row: RowId,
         writes: &mut Writes,
     ) -> Result<(), Declined> {
+        let children = self.children(id);
         let edge = self.edge(place, row, When::Now);
-        let edge_id = edge.id.clone();
+        let edge_id = if children > 0 { edge.id.clone() } else { String::new() };
         writes.signature ^= edge.signature();
         writes.edges.push((place.depth, EdgeWrite::Put(edge)));
-        writes.bytes += bytes_of(1, self.children(id));
+        writes.bytes += bytes_of(1, children);
         writes.budget.allows(writes.bytes)?;
-        for child in 0..self.children(id) {
+        for child in 0..children {
             let Some(inner) = self.child_group(id, row, child, When::Now)? else { continue };
             let below = place.below(self, id, child, &edge_id);
             for row in self.members(inner)? {

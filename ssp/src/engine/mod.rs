@@ -191,7 +191,7 @@ impl Engine {
     }
 
     /// Applies whole transactions.
-    pub fn apply(&mut self, records: &[Record]) -> Stepped {
+    pub fn apply(&mut self, records: Vec<Record>) -> Stepped {
         for record in records {
             self.store.apply(record);
         }

@@ -79,13 +79,13 @@ impl<E> Sorted<E> {
     }
 
     /// The entries from the first on for which `before` does not hold.
-    pub(crate) fn from(&self, before: impl Fn(&E) -> bool) -> impl Iterator<Item = &E> {
+    pub(crate) fn not_before(&self, before: impl Fn(&E) -> bool) -> impl Iterator<Item = &E> {
         let (run, place) = self.seek(before);
         self.iter_from(run, place)
     }
 
     /// The entries from a rank on; the first has rank 0.
-    pub(crate) fn from_rank(&self, mut rank: usize) -> impl Iterator<Item = &E> {
+    pub(crate) fn skip(&self, mut rank: usize) -> impl Iterator<Item = &E> {
         let mut run = 0;
         while let Some(entries) = self.runs().get(run)
             && entries.len() <= rank
@@ -160,12 +160,12 @@ mod tests {
                     prop_assert_eq!(gone.is_some(), model.remove(&entry));
                 }
             }
-            prop_assert!(own.from_rank(0).eq(&model));
+            prop_assert!(own.skip(0).eq(&model));
             prop_assert_eq!(own.is_empty(), model.is_empty());
             for bound in [0, 1, 77, 300, 599, 700] {
-                let all = own.from(|other| *other < bound);
+                let all = own.not_before(|other| *other < bound);
                 prop_assert!(all.eq(model.range(bound..)));
-                let all = own.from_rank(bound as usize);
+                let all = own.skip(bound as usize);
                 prop_assert!(all.eq(model.iter().skip(bound as usize)));
             }
         }

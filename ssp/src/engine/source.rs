@@ -216,13 +216,13 @@ impl Source {
         prefix: &[u8],
         rank: usize,
     ) -> impl Iterator<Item = &Entry> {
-        self.rows.get(prefix).into_iter().flat_map(move |rows| rows.from_rank(rank))
+        self.rows.get(prefix).into_iter().flat_map(move |rows| rows.skip(rank))
     }
 
     /// The same, from the first row on whose place is not below `place`.
     pub(crate) fn rows_from(&self, prefix: &[u8], place: &[u8]) -> impl Iterator<Item = &Entry> {
         let rows = self.rows.get(prefix).into_iter();
-        rows.flat_map(move |rows| rows.from(move |entry| *entry.place < *place))
+        rows.flat_map(move |rows| rows.not_before(move |entry| *entry.place < *place))
     }
 
     /// The rows of an element, and those whose elements cannot be told.
@@ -231,7 +231,7 @@ impl Source {
         let unknown = [prefix, &[OTHER]].concat();
         let rows = |key: Vec<u8>| self.rows.get(key.as_slice());
         let both = rows(known).into_iter().chain(rows(unknown));
-        both.flat_map(|rows| rows.from_rank(0))
+        both.flat_map(|rows| rows.skip(0))
     }
 
     /// How many entries there are.

@@ -47,18 +47,18 @@ pub(crate) struct Store {
 impl Store {
     /// Takes in a row as it is, outside of any batch.
     pub(crate) fn load(&mut self, table: &str, key: Key, image: Image) {
-        let row = self.intern(table, &key);
+        let row = self.intern(table, key);
         self.rows[row.0 as usize].image = Some(image);
     }
 
     /// Applies a record to its row.
-    pub(crate) fn apply(&mut self, record: &Record) {
-        let Event { table, key, version, body, stale, .. } = &record.event;
-        if *stale {
+    pub(crate) fn apply(&mut self, record: Record) {
+        let Event { table, key, version, body, stale, .. } = record.event;
+        if stale {
             return;
         }
-        let row = self.intern(table, key);
-        let image = body.clone().map(|body| Image { version: version.unwrap_or(1), body });
+        let row = self.intern(&table, key);
+        let image = body.map(|body| Image { version: version.unwrap_or(1), body });
         let absent = image.is_none();
         let before = std::mem::replace(&mut self.rows[row.0 as usize].image, image);
         let change = self.changes.entry(row).or_insert(Change { before, was_absent: false });
@@ -123,8 +123,8 @@ impl Store {
         self.tables.get(table).into_iter().flat_map(|rows| rows.values().copied())
     }
 
-    fn intern(&mut self, table: &str, key: &Key) -> RowId {
-        if let Some(row) = self.tables.get(table).and_then(|rows| rows.get(key)) {
+    fn intern(&mut self, table: &str, key: Key) -> RowId {
+        if let Some(row) = self.tables.get(table).and_then(|rows| rows.get(&key)) {
             return *row;
         }
         let id = RecordId::new(table, key.clone());
@@ -140,7 +140,7 @@ impl Store {
                 row
             }
         };
-        self.tables.entry(table.to_owned()).or_default().insert(key.clone(), row);
+        self.tables.entry_ref(table).or_default().insert(key, row);
         row
     }
 }

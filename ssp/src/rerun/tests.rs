@@ -67,7 +67,7 @@ impl Rig {
 
     fn change(&self, table: &str, seq: u64) {
         *self.database.version.lock().unwrap() = seq;
-        self.rerun.touch(Seq(seq), &[record(seq, table, Some(seq))]);
+        self.rerun.touch(Seq(seq), &Touched::of(&[record(seq, table, Some(seq))]));
     }
 
     fn version(&self) -> Option<u64> {
@@ -156,7 +156,8 @@ async fn the_edge_of_a_record_that_was_deleted_and_came_back_is_written_again() 
     rig.outbox.forget("v", Dropped::Released);
     let nothing = ViewChange { view: "v".into(), edges: Vec::new(), row_count: 1 };
     drop(rig.outbox.open(owned(), nothing));
-    rig.rerun.touch(Seq(2), &[record(2, "t", None), record(3, "t", Some(1))]);
+    let records = [record(2, "t", None), record(3, "t", Some(1))];
+    rig.rerun.touch(Seq(2), &Touched::of(&records));
     sleep(Duration::from_secs(5)).await;
     assert_eq!(rig.version(), Some(1), "the same row, of the same version");
     assert_eq!(rig.outbox.counters().1, 1, "its edge waits to be written");

@@ -29,7 +29,7 @@ fn link(id: &RecordId) -> Value {
 
 fn writes(world: &mut World, changes: Vec<Change>) -> Vec<(usize, EdgeWrite)> {
     let records: Vec<_> = changes.into_iter().map(|change| world.record(change)).collect();
-    let stepped = world.engine.apply(&records);
+    let stepped = world.engine.apply(records);
     assert!(stepped.lost.is_empty());
     stepped.changes.into_iter().flat_map(|change| change.edges).collect()
 }
@@ -566,7 +566,7 @@ fn an_engine_that_begins_anew_at_any_moment_has_the_same_edges() {
             let opened =
                 world.queries.iter().filter(|(view, query)| anew.open(view, query).is_ok());
             let opened: Vec<_> = opened.map(|(view, _)| view.clone()).collect();
-            let stepped = anew.apply(&world.log[seen.saturating_sub(3)..]);
+            let stepped = anew.apply(world.log[seen.saturating_sub(3)..].to_vec());
             let lost: BTreeSet<_> = stepped.lost.into_iter().map(|(view, _)| view).collect();
             for view in opened.iter().filter(|view| !lost.contains(*view)) {
                 assert_eq!(

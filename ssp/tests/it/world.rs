@@ -80,7 +80,7 @@ impl World {
             mirror.retain(|_, edge| !deleted.contains(&edge.record));
         }
         let records: Vec<Record> = changes.into_iter().map(|change| self.record(change)).collect();
-        let stepped = self.engine.apply(&records);
+        let stepped = self.engine.apply(records);
         for (view, declined) in stepped.lost {
             let query = self.queries.remove(&view).unwrap();
             self.mirrors.remove(&view);

@@ -160,7 +160,7 @@ impl World {
             records.push(Record { seq, time_us: 0, ends_transaction: true, feed_high: 0, event });
         }
         run(&self.db, &(statements + "COMMIT")).await;
-        let stepped = self.engine.apply(&records);
+        let stepped = self.engine.apply(records);
         for (name, _) in stepped.lost {
             let View { asked, compared: (batches, rows), .. } =
                 self.views.remove(&name).expect("a view that is open");
