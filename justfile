@@ -56,6 +56,7 @@ bench-replica-surrealdb:
     cargo bench -q --workspace --profile dev --bench upserts
 
 # Live views at 10 to 1,000,000, checked by the naive evaluation; then what decides, next to differential-dataflow.
+# `--quick` for two minutes instead of ten.
 bench-views *ARGS:
     cargo bench -q -p revenant-ssp --bench views -- {{ARGS}}
 

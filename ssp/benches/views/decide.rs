@@ -10,10 +10,11 @@ use crate::rig::{Rig, view_name};
 use crate::run::{Times, opened};
 use crate::workload::{Kind, Workload};
 
-/// Cost of a change with [`MANY`] views that it does not concern, against [`FEW`].
+/// Cost of a change with [`Scale::many`] views that it does not concern, against [`FEW`].
 const FLAT_MOST: f64 = 1.5;
 const FEW: u64 = 1_000;
-const MANY: u64 = 1_000_000;
+/// Numbers of views that are beside the workload's own begin here.
+const BESIDE: u64 = 1_000_000;
 /// Changes in one round, and rounds, of which the median ratio counts.
 const ROUND: usize = 1_000;
 const ROUNDS: usize = 9;
@@ -29,14 +30,24 @@ const UPSTREAM_LEAST: f64 = 100.0;
 /// Bytes of a view, beyond shared indexes.
 const EQUAL_BYTES_MOST: f64 = 300.0;
 const WINDOW_BYTES_MOST: f64 = 500.0;
-/// Views whose memory is measured.
-const MEMORY_VIEWS: u64 = 50_000;
-/// Views that come and go, beside [`FEW`] that stay.
-const PASSING: u64 = 100_000;
 /// Bytes that may stay of each: rounding of tables that have shrunk.
 const RESIDUE_MOST: f64 = 1.0;
-/// Identical queries that are to cost one.
+/// Identical queries that are to cost one: as much work, and as much time where nothing is written.
 const COPIES: u64 = 10;
+
+/// How much of everything.
+pub(crate) struct Scale {
+    many: u64,
+    /// Views whose memory is measured.
+    memory_views: u64,
+    /// Views that come and go, beside [`FEW`] that stay.
+    passing: u64,
+}
+
+impl Scale {
+    pub(crate) const FULL: Self = Self { many: 1_000_000, memory_views: 50_000, passing: 100_000 };
+    pub(crate) const QUICK: Self = Self { many: 100_000, memory_views: 20_000, passing: 20_000 };
+}
 
 /// A figure with its bound.
 pub(crate) struct Verdict {
@@ -77,19 +88,20 @@ impl Verdict {
 }
 
 /// Everything that is wanted.
-pub(crate) fn all(wants: impl Fn(&str) -> bool) -> Vec<Verdict> {
+pub(crate) fn all(scale: &Scale, wants: impl Fn(&str) -> bool) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     if wants("flat") {
         let kinds = [Kind::Equal, Kind::Window, Kind::Above, Kind::Contains, Kind::Nested];
-        verdicts.extend(kinds.into_iter().map(flat));
+        verdicts.extend(kinds.into_iter().map(|kind| flat(kind, scale.many)));
     }
     if wants("memory") {
-        verdicts.push(bytes_per_view(Kind::Equal, EQUAL_BYTES_MOST));
-        verdicts.push(bytes_per_view(Kind::Window, WINDOW_BYTES_MOST));
-        verdicts.extend([Kind::Equal, Kind::Window, Kind::Nested, Kind::Above].map(residue));
+        verdicts.push(bytes_per_view(Kind::Equal, scale.memory_views, EQUAL_BYTES_MOST));
+        verdicts.push(bytes_per_view(Kind::Window, scale.memory_views, WINDOW_BYTES_MOST));
+        let kinds = [Kind::Equal, Kind::Window, Kind::Nested, Kind::Above];
+        verdicts.extend(kinds.map(|kind| residue(kind, scale.passing)));
     }
     if wants("same") {
-        verdicts.push(copies());
+        verdicts.extend(copies());
     }
     if wants("peer") {
         verdicts.extend(against_others());
@@ -104,18 +116,18 @@ fn checked(what: &str, rigs: &[&Rig]) -> Result<(), Verdict> {
 }
 
 /// Cost of the same changes over the same rows, with few and with many views that none of them concerns.
-fn flat(kind: Kind) -> Verdict {
-    let what = format!("flat: {}, {MANY} idle views to {FEW}", kind.name());
+fn flat(kind: Kind, many_idle: u64) -> Verdict {
+    let what = format!("flat: {}, {many_idle} idle views to {FEW}", kind.name());
     let rigged = |idle: u64| {
         let mut workload = Workload::new(kind, FEW);
         let (mut rig, _) = opened(&mut workload, 64);
         for view in 0..idle {
-            let query = workload.template.query(workload.bind(MANY + view));
-            rig.open(&view_name(MANY + view), &query, view % (idle / 4) == 0);
+            let query = workload.template.query(workload.bind(BESIDE + view));
+            rig.open(&view_name(BESIDE + view), &query, view.is_multiple_of(idle / 4));
         }
         (workload, rig)
     };
-    let ((mut few, mut few_rig), (mut many, mut many_rig)) = (rigged(FEW), rigged(MANY));
+    let ((mut few, mut few_rig), (mut many, mut many_rig)) = (rigged(FEW), rigged(many_idle));
     let round = |workload: &mut Workload, rig: &mut Rig| -> Duration {
         (0..ROUND).map(|_| rig.apply(vec![workload.change()])).sum()
     };
@@ -139,9 +151,9 @@ fn flat(kind: Kind) -> Verdict {
 }
 
 /// Bytes that a further view takes, where one of its kind is there, and with it the shared index.
-fn bytes_per_view(kind: Kind, most: f64) -> Verdict {
+fn bytes_per_view(kind: Kind, views: u64, most: f64) -> Verdict {
     let what = format!("memory: bytes per view, {}", kind.name());
-    let mut workload = Workload::new(kind, MEMORY_VIEWS);
+    let mut workload = Workload::new(kind, views);
     let mut rig = Rig::default();
     for (table, rows) in workload.rows() {
         rig.load(table, rows.into_iter());
@@ -149,10 +161,10 @@ fn bytes_per_view(kind: Kind, most: f64) -> Verdict {
     let query = |workload: &Workload, view| workload.template.query(workload.bind(view));
     rig.open(&view_name(0), &query(&workload, 0), true);
     let before = memory::bytes();
-    for view in 1..MEMORY_VIEWS {
+    for view in 1..views {
         rig.open(&view_name(view), &query(&workload, view), false);
     }
-    let bytes = (memory::bytes() - before) as f64 / (MEMORY_VIEWS - 1) as f64;
+    let bytes = (memory::bytes() - before) as f64 / (views - 1) as f64;
     if let Err(failed) = checked(&what, &[&rig]) {
         return failed;
     }
@@ -161,57 +173,79 @@ fn bytes_per_view(kind: Kind, most: f64) -> Verdict {
 }
 
 /// Bytes that are left of each view that came and went.
-fn residue(kind: Kind) -> Verdict {
+fn residue(kind: Kind, passing: u64) -> Verdict {
     let what = format!("memory: bytes left per dropped view, {}", kind.name());
     let mut workload = Workload::new(kind, FEW);
     let (mut rig, _) = opened(&mut workload, 16);
     let before = memory::bytes();
-    for view in 0..PASSING {
+    for view in 0..passing {
         let query = workload.template.query(workload.bind(view));
-        rig.open(&view_name(MANY + view), &query, false);
+        rig.open(&view_name(BESIDE + view), &query, false);
     }
     let held = memory::bytes() - before;
-    for view in 0..PASSING {
-        rig.close(&view_name(MANY + view));
+    for view in 0..passing {
+        rig.close(&view_name(BESIDE + view));
     }
-    let left = (memory::bytes() - before) as f64 / PASSING as f64;
+    let left = (memory::bytes() - before) as f64 / passing as f64;
     if let Err(failed) = checked(&what, &[&rig]) {
         return failed;
     }
-    let note = format!("{PASSING} views held {:.1} MB", held as f64 / 1e6);
+    let note = format!("{passing} views held {:.1} MB", held as f64 / 1e6);
     Verdict::most(what, left, RESIDUE_MOST, note)
 }
 
-/// What the engine does to decide, with ten of each query against one of each.
-fn copies() -> Verdict {
-    let what = format!("{COPIES} identical queries cost one");
+/// What the engine does, with ten of each query against one of each: work by count, and time over the changes
+/// that no view shows. Where views show a change, each of the ten has its edges written.
+fn copies() -> Vec<Verdict> {
+    let what = |of: &str| format!("{COPIES} identical queries to one: {of}");
     let rigged = |copies: u64| {
         let mut workload = Workload::new(Kind::Window, FEW);
         let (mut rig, _) = opened(&mut workload, 16);
+        let before = memory::bytes();
         for view in (0..FEW).flat_map(|view| (1..copies).map(move |copy| view + copy * FEW)) {
             let query = workload.template.query(workload.bind(view % FEW));
             rig.open(&view_name(view), &query, false);
         }
-        (workload, rig)
+        (workload, rig, memory::bytes() - before)
     };
-    let ((mut one, mut one_rig), (mut ten, mut ten_rig)) = (rigged(1), rigged(COPIES));
-    let mut times = <[Times; 2]>::default();
+    let ((mut one, mut one_rig, _), (mut ten, mut ten_rig, bytes)) = (rigged(1), rigged(COPIES));
+    let (mut silent, mut shown) = (<[Times; 2]>::default(), <[Times; 2]>::default());
     for _ in 0..ROUND * ROUNDS {
-        times[0].push(one_rig.apply(vec![one.change()]));
-        times[1].push(ten_rig.apply(vec![ten.change()]));
+        let written = ten_rig.writes;
+        let took = [one_rig.apply(vec![one.change()]), ten_rig.apply(vec![ten.change()])];
+        let times = if ten_rig.writes == written { &mut silent } else { &mut shown };
+        times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
     }
-    if let Err(failed) = checked(&what, &[&one_rig, &ten_rig]) {
-        return failed;
+    if let Err(failed) = checked(&what("work"), &[&one_rig, &ten_rig]) {
+        return vec![failed];
     }
+    let work = |rig: &Rig| {
+        let (size, cost) = (rig.engine.size(), rig.engine.cost(&view_name(0)));
+        let counts =
+            [size.groups, size.blocks, size.sources, size.entries].map(|count| count as f64);
+        let costs = [cost.changes, cost.candidates, cost.concerned, cost.windows_read];
+        [counts, costs.map(|count| count as f64)].concat()
+    };
+    let ratios = work(&ten_rig).into_iter().zip(work(&one_rig)).map(|(ten, one)| ten / one);
     let note = format!(
-        "{:.2} us to {:.2} us per change, with {:.1} to {:.1} edges written",
-        times[1].mean(),
-        times[0].mean(),
-        ten_rig.writes as f64 / (ROUND * ROUNDS) as f64,
-        one_rig.writes as f64 / (ROUND * ROUNDS) as f64,
+        "groups, index entries, candidates, windows read; {:.0} bytes for each further copy",
+        bytes as f64 / ((COPIES - 1) * FEW) as f64,
     );
-    let groups = ten_rig.engine.size().groups as f64 / one_rig.engine.size().groups as f64;
-    Verdict::most(what, groups, 1.0, note)
+    let counted = Verdict::most(what("work"), ratios.fold(0.0, f64::max), 1.0, note);
+    let note = format!(
+        "{:.2} us to {:.2} us; of a change that views show {:.2} us to {:.2} us, for {:.1} and {:.1} edges",
+        silent[1].permille(500),
+        silent[0].permille(500),
+        shown[1].mean(),
+        shown[0].mean(),
+        ten_rig.writes as f64 / shown[1].count() as f64,
+        one_rig.writes as f64 / shown[0].count() as f64,
+    );
+    let ratio = silent[1].permille(500) / silent[0].permille(500);
+    vec![
+        counted,
+        Verdict::most(what("time of a change that shows nowhere"), ratio, FLAT_MOST, note),
+    ]
 }
 
 /// W1 next to the peer in the same minute, and to what upstream published.

@@ -37,6 +37,10 @@ impl Times {
         sorted.get(place).map_or(0.0, |nanos| *nanos as f64 / 1e3)
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn mean(&self) -> f64 {
         self.0.iter().sum::<u64>() as f64 / 1e3 / self.0.len().max(1) as f64
     }
@@ -124,6 +128,7 @@ fn measure(kind: Kind, views: u64) -> Result<Json, String> {
     let mut line = json!({
         "workload": kind.name(), "views": views, "open_us": opens.mean(), "p50_us": p50, "p99_us": p99,
         "mean_us": times.mean(), "changes_per_s": per_second, "edges_per_change": writes / changes as f64,
+        "edges_per_s": writes / changes as f64 * per_second,
         "edges_compared": compared,
     });
     if kind == Kind::Churn {
