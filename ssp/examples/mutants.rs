@@ -95,9 +95,9 @@ const MUTANTS: [Mutant; 33] = [
     Mutant {
         rule: "a link that leads nowhere yet is remembered",
         file: "ssp/src/query/expr.rs",
-        from: "(self.0)(id);\n                match rows.body(id) {\n                    Some(_) if name",
-        to: "if rows.body(id).is_some() {\n                    (self.0)(id);\n                }\n                \
-             match rows.body(id) {\n                    Some(_) if name",
+        from: "(self.see)(id);\n                match rows.body(id) {",
+        to: "if rows.body(id).is_some() {\n                    (self.see)(id);\n                }\n                \
+             match rows.body(id) {",
     },
     Mutant {
         rule: "NONE is a value that equals itself",
