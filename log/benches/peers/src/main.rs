@@ -10,6 +10,7 @@ mod lane;
 mod peer;
 mod syncs;
 mod table;
+mod tried;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -91,8 +92,9 @@ fn compare(arguments: &[String]) -> Result<bool, Failure> {
     let mut table = Table::default();
     let asked = |lane: &str| lanes.contains(&lane);
     if asked("A1") {
-        lane::append::durable(&settings, &engines, 1, &mut table)?;
-        lane::append::durable(&settings, &engines, MOST_CALLERS as u64, &mut table)?;
+        lane::append::near_floor(&settings, &engines, 1, &mut table)?;
+        tried::print("A1 N=1", &mut table);
+        lane::append::side_by_side(&settings, &engines, &mut table)?;
     }
     if asked("A1") && engines.iter().any(|engine| engine.name == "revenant-log") {
         lane::append::groups(&settings, &mut table)?;
@@ -102,6 +104,9 @@ fn compare(arguments: &[String]) -> Result<bool, Failure> {
     }
     if asked("O") || asked("S") || asked("R") {
         lane::stored::run(&settings, &engines, &lanes, &mut table)?;
+        if asked("S") {
+            tried::print("S", &mut table);
+        }
     }
     if asked("T") {
         lane::tail::run(&settings, &mut table)?;

@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::{MOST_CALLERS, Settings};
 use crate::body::{BODY_BYTES, body};
-use crate::floor::{Floor, Measured, median, percentile, steady};
+use crate::floor::{Floor, Measured, STEADY, median, percentile, steady};
 use crate::peer::{ABSENT, Engine, Failure, Peer, Size, ours, runtime};
 use crate::syncs;
 use crate::table::{Row, Table};
+use crate::{MOST_CALLERS, Settings};
 
 /// How long an engine may settle before it is measured.
 const WARM_UP: Duration = Duration::from_millis(400);
+/// Callers of the lane that compares engines with each other.
+pub const MANY: u64 = MOST_CALLERS as u64;
 /// How often a void run is repeated.
 const ATTEMPTS: usize = 5;
 
@@ -23,10 +25,10 @@ const ATTEMPTS: usize = 5;
 fn wanted(engine: &str, callers: u64) -> Option<f64> {
     match (engine, callers) {
         ("floor", 1) => Some(0.85),
-        ("surrealkv+prealloc", 64) => Some(1.2),
-        ("spacetimedb-commitlog", 64) => Some(1.5),
-        ("raft-engine", 64) => Some(2.0),
-        ("fjall" | "redb", 64) => Some(5.0),
+        ("surrealkv+prealloc", MANY) => Some(1.2),
+        ("spacetimedb-commitlog", MANY) => Some(1.5),
+        ("raft-engine", MANY) => Some(2.0),
+        ("fjall" | "redb", MANY) => Some(5.0),
         _ => None,
     }
 }
@@ -36,13 +38,30 @@ fn wanted(engine: &str, callers: u64) -> Option<f64> {
 struct Runs {
     per_s: Vec<f64>,
     of_floor: Vec<f64>,
+    /// How many times faster ours was around each run.
+    ratios: Vec<f64>,
     took_us: Vec<f64>,
     void: usize,
     failure: Option<String>,
 }
 
-/// Durable appends with `callers` callers.
-pub fn durable(
+impl Runs {
+    /// How long appends took, and syncs for each.
+    fn summary(&mut self, syncs: Option<f64>) -> (String, serde_json::Value) {
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|part| percentile(&mut self.took_us, part));
+        let per_ack = syncs.map_or("-".into(), |syncs| format!("{syncs:.3}"));
+        let words = format!(
+            "p50 {p50:.0} p99 {p99:.0} p99.9 {p999:.0} us, {per_ack} syncs/ack, {} void",
+            self.void
+        );
+        let numbers = json!({ "per_s": median(&mut self.per_s).round(), "p50_us": p50, "p99_us": p99,
+            "p999_us": p999, "syncs_per_ack": syncs, "void": self.void });
+        (words, numbers)
+    }
+}
+
+/// Durable appends with `callers` callers, each engine between two measurements of the floor: how near it comes.
+pub fn near_floor(
     settings: &Settings,
     engines: &[Engine],
     callers: u64,
@@ -81,23 +100,86 @@ pub fn durable(
         }
         let syncs = syncs::per_append(*engine, callers, &settings.dir);
         let of_floor = median(&mut runs.of_floor);
-        let (p50, p99, p999) = (
-            percentile(&mut runs.took_us, 0.5),
-            percentile(&mut runs.took_us, 0.99),
-            percentile(&mut runs.took_us, 0.999),
-        );
         let own = engine.name == "revenant-log";
         let durable = if engine.durable { "" } else { ", NOT durable" };
+        let (words, mut numbers) = runs.summary(syncs);
+        numbers["of_floor"] = json!(of_floor);
         table.add(Row {
-            detail: format!(
-                "p50 {p50:.0} p99 {p99:.0} p99.9 {p999:.0} us, {of_floor:.2} of floor, {} syncs/ack, {} void{durable}",
-                syncs.map_or("-".into(), |syncs| format!("{syncs:.3}")),
-                runs.void
-            ),
+            detail: format!("{of_floor:.2} of floor, {words}{durable}"),
             ratio: mine.filter(|_| !own).map(|mine| mine / of_floor),
             wanted: wanted(engine.name, callers),
-            numbers: json!({ "per_s": median(&mut runs.per_s).round(), "of_floor": of_floor,
-                "p50_us": p50, "p99_us": p99, "p999_us": p999, "syncs_per_ack": syncs, "void": runs.void }),
+            numbers,
+            ..Row::words(&lane, engine.name, format!("{:.0}/s", median(&mut runs.per_s)))
+        });
+    }
+    Ok(())
+}
+
+/// Durable appends of [`MANY`] callers: each peer between two runs of ours, so that both have the same disk and the
+/// same machine. A ratio is that of its rate to the mean of ours around it; the median counts.
+pub fn side_by_side(
+    settings: &Settings,
+    engines: &[Engine],
+    table: &mut Table,
+) -> Result<(), Failure> {
+    let lane = format!("A1 N={MANY}");
+    let Some(ours) = engines.iter().find(|engine| engine.name == "revenant-log") else {
+        return near_floor(settings, engines, MANY, table);
+    };
+    let peers: Vec<_> = engines.iter().filter(|engine| engine.name != ours.name).collect();
+    let measure = |engine: &Engine| run(*engine, MANY, settings.seconds, &settings.dir);
+    let (mut mine, mut runs) = (Runs::default(), Vec::new());
+    runs.resize_with(peers.len(), Runs::default);
+    for _ in 0..settings.rounds {
+        let mut before = measure(ours)?;
+        for (peer, runs) in peers.iter().zip(&mut runs) {
+            for attempt in 1..=ATTEMPTS {
+                if runs.failure.is_some() {
+                    break;
+                }
+                let its = measure(peer);
+                let after = measure(ours)?;
+                let (low, high) = (before.per_s.min(after.per_s), before.per_s.max(after.per_s));
+                let around = (low + high) / 2.0;
+                before = after;
+                mine.per_s.push(before.per_s);
+                mine.took_us.append(&mut before.took_us);
+                match its {
+                    Err(error) => runs.failure = Some(error.to_string()),
+                    Ok(its) if high / low <= STEADY => {
+                        runs.ratios.push(around / its.per_s);
+                        runs.per_s.push(its.per_s);
+                        runs.took_us.extend(its.took_us);
+                        break;
+                    }
+                    Ok(_) if attempt == ATTEMPTS => {
+                        runs.failure = Some(format!("ours moved in {ATTEMPTS} runs of {ATTEMPTS}"));
+                    }
+                    Ok(_) => runs.void += 1,
+                }
+            }
+        }
+        if peers.is_empty() {
+            mine.per_s.push(before.per_s);
+            mine.took_us.append(&mut before.took_us);
+        }
+    }
+    let rows = [(ours, &mut mine)].into_iter().chain(peers.into_iter().zip(&mut runs));
+    for (engine, runs) in rows {
+        if let Some(failure) = &runs.failure {
+            table.add(Row::words(&lane, engine.name, format!("not run: {failure}")));
+            continue;
+        }
+        let syncs = syncs::per_append(*engine, MANY, &settings.dir);
+        let ratio = (!runs.ratios.is_empty()).then(|| median(&mut runs.ratios));
+        let (words, mut numbers) = runs.summary(syncs);
+        numbers["ratios"] = json!(runs.ratios);
+        let durable = if engine.durable { "" } else { ", NOT durable" };
+        table.add(Row {
+            detail: format!("{words}{durable}"),
+            ratio,
+            wanted: wanted(engine.name, MANY),
+            numbers,
             ..Row::words(&lane, engine.name, format!("{:.0}/s", median(&mut runs.per_s)))
         });
     }

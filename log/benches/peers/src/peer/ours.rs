@@ -105,17 +105,11 @@ impl Peer for Ours {
     }
 
     fn scan(&self, see: &mut dyn FnMut(u64, &[u8])) -> Result<(), Failure> {
-        let mut from = self.log.first_seq();
-        loop {
-            let batch = self.log.read(from, 1 << 20)?;
-            if batch.is_empty() {
-                return Ok(());
-            }
-            for (number, record) in (batch.first_seq.0..).zip(&batch.records) {
-                see(number, body_of(record));
-            }
-            from = batch.last_seq().next();
+        let mut reader = self.log.reader(self.log.first_seq());
+        while let Some(records) = reader.next_frame()? {
+            records.for_each(|(seq, record)| see(seq.0, body_of(record)));
         }
+        Ok(())
     }
 
     fn verify(&self, see: &mut dyn FnMut(u64, &[u8])) -> Result<(), Failure> {
