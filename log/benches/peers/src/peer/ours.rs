@@ -191,6 +191,10 @@ impl Storage for Counting {
         Fs.map(path)
     }
 
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        Fs.free_bytes(dir)
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
         Fs.lock(path)
     }
@@ -213,6 +217,10 @@ impl File for CountingFile {
     fn sync_all(&self) -> io::Result<()> {
         self.syncs.all.fetch_add(1, Ordering::Relaxed);
         self.file.sync_all()
+    }
+
+    fn forget(&self, offset: u64, bytes: u64) {
+        self.file.forget(offset, bytes);
     }
 
     fn length(&self) -> io::Result<u64> {
