@@ -52,7 +52,7 @@ fn close(log: StepLog) {
 /// One segment of 64 KiB, all but full of frames of many lengths, closed.
 fn full() -> Held {
     let cycle = [(1, 0), (2, 90), (3, 700), (4, 1500)];
-    let shapes: Vec<_> = cycle.into_iter().cycle().take(27).collect();
+    let shapes: Vec<_> = cycle.into_iter().cycle().take(26).collect();
     log_of(&shapes, close)
 }
 
