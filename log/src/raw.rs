@@ -75,14 +75,27 @@ impl<'a> RawRecord<'a> {
         })
     }
 
-    /// Appends the row that the record leaves to `to`, as postcard writes a [`crate::SnapshotRow`]. Returns
-    /// false, and appends nothing, when the record leaves none.
-    pub fn push_row(&self, to: &mut Vec<u8>) -> bool {
-        let Some(body) = self.body.filter(|_| self.op != Op::Delete) else { return false };
-        to.reserve(self.head.len() + body.len());
+    /// The row that the record leaves, if it leaves one.
+    #[must_use]
+    pub fn row(&self) -> Option<RawRow<'a>> {
+        let body = self.body.filter(|_| self.op != Op::Delete)?;
+        Some(RawRow { head: self.head, body })
+    }
+}
+
+/// A row as the bytes that the log holds.
+#[derive(Clone, Copy, Debug)]
+pub struct RawRow<'a> {
+    head: &'a [u8],
+    body: &'a [u8],
+}
+
+impl RawRow<'_> {
+    /// Appends the row to `to`, as postcard writes a [`crate::SnapshotRow`].
+    pub fn push(&self, to: &mut Vec<u8>) {
+        to.reserve(self.head.len() + self.body.len());
         to.extend_from_slice(self.head);
-        to.extend_from_slice(body);
-        true
+        to.extend_from_slice(self.body);
     }
 }
 

@@ -61,11 +61,13 @@ impl SegmentInfo {
 /// A log directory, opened without writing to it.
 ///
 /// Beside a running writer its end may be a group that is written but not yet synced, and so not yet
-/// acknowledged.
+/// acknowledged. The bytes of the last segment in use are kept, so that they are read once.
 pub struct ReadOnlyLog {
     id: LogId,
     epoch: u64,
     segments: Vec<SegmentInfo>,
+    /// The last segment in use.
+    last: Option<Arc<Loaded>>,
     /// Damage behind the last readable record.
     damage: Option<Damage>,
 }
@@ -92,6 +94,8 @@ struct Seen {
     epoch: u64,
     /// The chain hash of its last record.
     chain: ChainHash,
+    /// Its file, if that was read.
+    loaded: Option<Arc<Loaded>>,
     damage: Option<Damage>,
 }
 
@@ -116,7 +120,8 @@ impl ReadOnlyLog {
     }
 
     fn look(dir: &Path) -> Result<Self, Error> {
-        let mut log = Self { id: LogId([0; 16]), epoch: 0, segments: Vec::new(), damage: None };
+        let (id, segments) = (LogId([0; 16]), Vec::new());
+        let mut log = Self { id, epoch: 0, segments, last: None, damage: None };
         let mut next: Option<Open> = None;
         // From the last to the first: a segment with a successor in use changes no more, so that a writer
         // who goes on meanwhile leaves no gap between what is seen of two segments.
@@ -128,6 +133,7 @@ impl ReadOnlyLog {
                     if next.is_none() {
                         log.id = seen.open.log_id;
                         log.epoch = seen.epoch;
+                        log.last = seen.loaded.clone();
                         log.damage = seen.damage.clone();
                     }
                     check_follows(&seen, log.used().next_back(), next.as_ref())?;
@@ -219,8 +225,8 @@ impl ReadOnlyLog {
     #[must_use]
     pub fn frames(&self, from: Seq) -> Frames<'_> {
         let segments: Vec<_> = self.used().filter(|segment| segment.last_seq >= from).collect();
-        let damage = self.damage.clone();
-        Frames { segments: segments.into_iter(), from, current: None, damage, failed: false }
+        let (last, damage) = (self.last.clone(), self.damage.clone());
+        Frames { segments: segments.into_iter(), from, current: None, last, damage, failed: false }
     }
 }
 
@@ -275,7 +281,8 @@ fn see(number: u64, path: &Path, next: Option<&Open>) -> Result<Sight, Error> {
         bytes,
     };
     let (epoch, chain) = (loaded.scan.epoch, loaded.scan.chain);
-    Ok(Sight::Used(Box::new(Seen { info, open, epoch, chain, damage })))
+    let loaded = Some(Arc::new(loaded));
+    Ok(Sight::Used(Box::new(Seen { info, open, epoch, chain, loaded, damage })))
 }
 
 /// A sealed segment by its header, first frame and footer; `None` if these do not say enough.
@@ -301,7 +308,8 @@ fn see_sealed(number: u64, path: &Path) -> Result<Option<Seen>, Error> {
         times_us: (footer.last_seq >= footer.first_seq).then_some(footer.times),
         bytes: file.length().map_err(io("read"))?,
     };
-    Ok(Some(Seen { info, epoch: open.epoch, open, chain: footer.chain, damage: None }))
+    let (epoch, chain) = (open.epoch, footer.chain);
+    Ok(Some(Seen { info, epoch, open, chain, loaded: None, damage: None }))
 }
 
 /// `seen` must be what `next`, the segment `after` it, follows.
@@ -335,6 +343,8 @@ pub struct Frames<'a> {
     segments: std::vec::IntoIter<&'a SegmentInfo>,
     from: Seq,
     current: Option<Cursor>,
+    /// The last segment.
+    last: Option<Arc<Loaded>>,
     damage: Option<Damage>,
     failed: bool,
 }
@@ -399,7 +409,10 @@ impl Frames<'_> {
                 let Some(segment) = self.segments.next() else {
                     return self.damage.take().map_or(Ok(None), |damage| Err(damage.into()));
                 };
-                let loaded = Loaded::read(&Fs, segment.number, &segment.path)?;
+                let loaded = match self.last.take_if(|last| last.number == segment.number) {
+                    Some(last) => Some(last),
+                    None => Loaded::read(&Fs, segment.number, &segment.path)?.map(Arc::new),
+                };
                 let Some(loaded) = loaded else {
                     return Err(Error::Trimmed { first: segment.last_seq.next() });
                 };
@@ -407,8 +420,7 @@ impl Frames<'_> {
                 let offset = index
                     .checked_sub(1)
                     .map_or(HEADER_BYTES, |index| loaded.scan.index[index].offset);
-                let (loaded, last_seq) = (Arc::new(loaded), segment.last_seq);
-                self.current = Some(Cursor { loaded, last_seq, offset });
+                self.current = Some(Cursor { loaded, last_seq: segment.last_seq, offset });
                 continue;
             };
             match cursor.next(self.from)? {
@@ -431,9 +443,8 @@ impl Cursor {
                     _ => Ok(None),
                 };
             }
-            let salt = self.loaded.header.salt;
-            let frame = Frame::decode(&self.loaded.bytes, 0, self.offset, salt)
-                .map_err(|reason| self.loaded.corrupt(self.offset, self.last_seq, reason))?;
+            // Loading it verified every frame before that end.
+            let frame = Frame::vouched(&self.loaded.bytes, self.offset);
             let offset = self.offset;
             self.offset += frame.header.frame_len();
             let base_seq = frame.header.base_seq;

@@ -1,6 +1,7 @@
 //! Records applied, a replica rebuilt from the log, and rows read in pages, each next to redb alone: storing the
 //! same keys and values in the same commits in the order in which they came, loading the rows that are left
-//! sorted by key, and reading them. Applying begins with the log's bytes, pages end as the wire's. Then what
+//! sorted by key as fast as redb can, which is through a cursor at the table's end, and reading them. Applying begins with
+//! the log's bytes, pages end as the wire's; a loaded file is durable and closed, as a rebuilt one is. Then what
 //! opening reads after a kill, of few rows and of many, and how fast records are applied while SSPs bootstrap, next
 //! to as many threads that only keep the processors busy. Prints a line for each, then one line of JSON.
 //!
@@ -9,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +20,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use redb::backends::FileBackend;
 use redb::{
-    Database, Durability, ReadableDatabase as _, ReadableTable as _, StorageBackend,
+    Database, Durability, ReadableDatabase as _, ReadableTable as _, StorageBackend, Table,
     TableDefinition,
 };
 use revenant_log::{
@@ -63,6 +65,8 @@ type Failure = Box<dyn std::error::Error>;
 struct Round {
     bare_write: f64,
     bare_load: f64,
+    /// Loading row by row instead.
+    bare_insert: f64,
     bare_read: f64,
     apply: f64,
     pages: f64,
@@ -102,9 +106,15 @@ fn run(dir: &Path) -> Result<Json, Failure> {
     let lowest = floor.clone().fold(f64::INFINITY, f64::min);
     let steady = floor.fold(0.0, f64::max) / lowest <= STEADY;
     let (bare_write, bare_read) = (median(|one| one.bare_write), median(|one| one.bare_read));
-    let bare_load = median(|one| one.bare_load);
+    let (bare_load, bare_insert) = (median(|one| one.bare_load), median(|one| one.bare_insert));
     let apply = lane("apply", median(|one| one.apply), bare_write, APPLY_LEAST);
-    let rebuild = lane("rebuild", median(|one| one.rebuild), bare_load, REBUILD_LEAST);
+    let mut rebuild = lane("rebuild", median(|one| one.rebuild), bare_load, REBUILD_LEAST);
+    let by_insert = bare_insert / median(|one| one.rebuild);
+    println!(
+        "          ratio {by_insert:.2} to redb's load row by row, {:.1} ms",
+        bare_insert * 1e3
+    );
+    rebuild["ratio_to_inserts"] = by_insert.into();
     let pages = lane("pages", median(|one| one.pages), bare_read, PAGES_LEAST);
     let open = opening(dir, &records)?;
     let bootstraps = bootstraps(dir)?;
@@ -143,14 +153,15 @@ fn round(
     log_dir: &Path,
 ) -> Result<Round, Failure> {
     let (bare_write, bare_read) = bare(&dir.join("bare"), pairs)?;
-    let bare_load = load(&dir.join("loaded"), pairs)?;
+    let bare_load = load(&dir.join("loaded"), pairs, append_sorted)?;
+    let bare_insert = load(&dir.join("inserted"), pairs, insert_sorted)?;
     let path = dir.join("replica");
     let (apply, pages) = replica(&path, records)?;
     let started = Instant::now();
     let report = rebuild(log_dir, &dir.join("rebuilt"), &RebuildConfig::default(), |_| {})?;
     let rebuild = started.elapsed().as_secs_f64();
     assert_eq!(report.seq, RECORDS, "the rebuild has every record");
-    Ok(Round { bare_write, bare_load, bare_read, apply, pages, rebuild })
+    Ok(Round { bare_write, bare_load, bare_insert, bare_read, apply, pages, rebuild })
 }
 
 /// A log of all records, to rebuild from.
@@ -250,20 +261,42 @@ fn bare(path: &Path, pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<(f64, f64), Failure
     Ok((write, started.elapsed().as_secs_f64()))
 }
 
-/// Seconds that loading took: of each key the last value, sorted, durable.
-fn load(path: &Path, pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<f64, Failure> {
-    let sorted: BTreeMap<_, _> = pairs.iter().map(|(key, value)| (key, value)).collect();
+/// Of each key the last value.
+type Sorted<'a> = BTreeMap<&'a Vec<u8>, &'a Vec<u8>>;
+type RowsTable<'t> = Table<'t, &'static [u8], &'static [u8]>;
+
+/// Seconds that loading took: of each key the last value, sorted; the file is durable and closed.
+fn load(
+    path: &Path,
+    pairs: &[(Vec<u8>, Vec<u8>)],
+    store: fn(&mut RowsTable<'_>, &Sorted<'_>) -> Result<(), Failure>,
+) -> Result<f64, Failure> {
+    let sorted: Sorted<'_> = pairs.iter().map(|(key, value)| (key, value)).collect();
     let started = Instant::now();
     let cache_bytes = ReplicaConfig::default().cache_bytes;
     let database = Database::builder().set_cache_size(cache_bytes).create(path)?;
     let transaction = database.begin_write()?;
     let mut rows = transaction.open_table(ROWS)?;
+    store(&mut rows, &sorted)?;
+    drop(rows);
+    transaction.commit()?;
+    drop(database);
+    Ok(started.elapsed().as_secs_f64())
+}
+
+fn append_sorted(rows: &mut RowsTable<'_>, sorted: &Sorted<'_>) -> Result<(), Failure> {
+    let mut end = rows.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
+    for (key, value) in sorted {
+        end.insert_before(key.as_slice(), value.as_slice())?;
+    }
+    Ok(end.close()?)
+}
+
+fn insert_sorted(rows: &mut RowsTable<'_>, sorted: &Sorted<'_>) -> Result<(), Failure> {
     for (key, value) in sorted {
         rows.insert(key.as_slice(), value.as_slice())?;
     }
-    drop(rows);
-    transaction.commit()?;
-    Ok(started.elapsed().as_secs_f64())
+    Ok(())
 }
 
 /// Seconds that applying and reading in pages took.

@@ -7,7 +7,7 @@
 //!
 //! Map: [`replica`] opens and applies, `apply` says what a record does, `tables` holds the bytes,
 //! [`snapshot`] reads, [`lease`] keeps snapshots for their readers, [`hash`] is upstream's table hash,
-//! [`follower`] keeps up with a log, [`mod@rebuild`] starts from nothing, [`points`] judges
+//! [`follower`] keeps up with a log, [`mod@rebuild`] starts from nothing with what `prepare` reads ahead, [`points`] judges
 //! that by a model, [`mod@compare`] lists what differs,
 //! `overlay` looks at a file without changing it, `doubt` remembers one that was not proven, [`proxy`] answers the statements that Sp00ky's own SSPs
 //! send.
@@ -21,6 +21,7 @@ pub mod hash;
 pub mod lease;
 mod overlay;
 pub mod points;
+mod prepare;
 pub mod proxy;
 pub mod rebuild;
 pub mod replica;

@@ -4,20 +4,17 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use revenant_log::{DecodeError, LocatedFrame, RawRecord, ReadOnlyLog, Seq};
+use revenant_log::{ReadOnlyLog, Seq};
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::overlay::lock_shared;
+use crate::prepare::{Preparer, records_of};
 use crate::replica::{Proof, Replica, ReplicaConfig};
 use crate::snapshot::{Snapshot, TableStat};
-
-/// Bytes of frames applied in one commit. Of each row the last record counts, and rows are stored in key
-/// order, which is several times as fast as in the log's. While a batch is stored the next is read.
-const BATCH_BYTES: usize = 64 << 20;
 
 /// What to rebuild.
 #[derive(Clone, Debug, Default)]
@@ -132,8 +129,7 @@ pub fn rebuild(
         return Err(Error::Trimmed { applied: after_seq, first: log.first_seq() });
     }
     apply_all(&replica, &log, to, |seq| progress(Progress { seq, to }))?;
-    let snapshot = replica.save()?;
-    replica.confirm(&snapshot)?;
+    let snapshot = replica.save_confirmed()?;
     let (seq, time_us, tables) = (snapshot.seq(), snapshot.time_us(), snapshot.tables()?);
     drop((snapshot, replica));
     std::fs::rename(&unfinished, out).map_err(io("rename", &unfinished))?;
@@ -204,89 +200,36 @@ fn begin(path: &Path, log: &ReadOnlyLog, to: Seq, from: Option<&Path>) -> Result
     Err(refused)
 }
 
-/// Applies the log's whole transactions up to `to`. A second thread reads ahead.
+/// Applies the log's whole transactions up to `to`. While a batch is stored the next is prepared.
 fn apply_all(
     replica: &Replica,
     log: &ReadOnlyLog,
     to: Seq,
     mut progress: impl FnMut(Seq),
 ) -> Result<(), Error> {
+    let first = replica.applied_seq().next();
+    let mut preparer = Preparer::new(log.frames(first), first, to);
     // Nothing in between: one batch in hand, one in the making.
     let (batches, made) = sync_channel(0);
-    let from = replica.applied_seq().next();
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read_batches(log, from, to, &batches));
-        // Ends when the reader has dropped its side; an error here ends the reader.
-        for frames in made {
-            if replica.applied_seq() >= from {
+        scope.spawn(move || {
+            loop {
+                let batch = preparer.batch().transpose();
+                let more = matches!(batch, Some(Ok(_)));
+                // Nobody receives it if applying failed.
+                let Some(batch) = batch else { break };
+                if batches.send(batch).is_err() || !more {
+                    break;
+                }
+            }
+        });
+        for batch in made {
+            if replica.applied_seq() >= first {
                 // An interruption costs a batch.
                 progress(replica.save()?.seq());
             }
-            let records = decode(&frames)?;
-            let whole = records
-                .iter()
-                .rposition(|record| record.ends_transaction && record.seq <= to)
-                .map_or(0, |last| last + 1);
-            replica.apply(&records[..whole])?;
+            replica.load(&batch?)?;
         }
-        reader.join().map_err(|_| Error::Damaged("reading the log failed".into()))??;
         Ok(())
-    })
-}
-
-/// Gives the frames with records from `from` up to `to` in batches that end with a transaction.
-fn read_batches(
-    log: &ReadOnlyLog,
-    from: Seq,
-    to: Seq,
-    batches: &SyncSender<Vec<LocatedFrame>>,
-) -> Result<(), revenant_log::Error> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    for frame in log.frames(from) {
-        let frame = frame?;
-        if frame.seq(0) > to {
-            break;
-        }
-        bytes += frame.frame.payload.len();
-        let ends = frame.frame.header.ends_transaction();
-        batch.push(frame);
-        if ends && bytes >= BATCH_BYTES {
-            if batches.send(std::mem::take(&mut batch)).is_err() {
-                return Ok(());
-            }
-            bytes = 0;
-        }
-    }
-    // Nobody receives it if applying failed.
-    drop(batches.send(batch));
-    Ok(())
-}
-
-/// The records of `frames`, by as many threads as there are processors.
-fn decode(frames: &[LocatedFrame]) -> Result<Vec<RawRecord<'_>>, Error> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = frames.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        let shares: Vec<_> = frames
-            .chunks(share)
-            .map(|frames| {
-                scope.spawn(|| frames.iter().flat_map(records_of).collect::<Result<Vec<_>, _>>())
-            })
-            .collect();
-        let mut records = Vec::new();
-        for share in shares {
-            let share = share.join().map_err(|_| Error::Damaged("decoding failed".into()))??;
-            records.extend(share);
-        }
-        Ok(records)
-    })
-}
-
-fn records_of(
-    frame: &LocatedFrame,
-) -> impl Iterator<Item = Result<RawRecord<'_>, revenant_log::Error>> {
-    (0..frame.count).map(|index| {
-        let record = RawRecord::read(frame.seq(index), frame.frame.record_ref(index));
-        record.map_err(|error: DecodeError| frame.corrupt(index, &error))
     })
 }

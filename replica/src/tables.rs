@@ -6,7 +6,7 @@
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use redb::TableDefinition;
 use revenant_log::order::encode_string;
-use revenant_log::{Key, LogId, RawRecord, Seq, SourcePos, Value, encode_key};
+use revenant_log::{Key, LogId, RawRow, Seq, SourcePos, Value, encode_key};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -102,16 +102,13 @@ pub(crate) fn push_row_key(table: &str, key: &Key, to: &mut Vec<u8>) {
     encode_key(key, to);
 }
 
-/// Puts the row that `record` leaves, which is to stand under `key`, into `to`. False when it leaves none.
-pub(crate) fn row_value(key: &[u8], record: &RawRecord<'_>, to: &mut Vec<u8>) -> bool {
-    to.clear();
-    to.resize(HEAD_BYTES, 0);
-    *to = postcard::to_extend(&record.source, std::mem::take(to)).expect("memory takes any bytes");
-    if !record.push_row(to) {
-        return false;
-    }
-    seal(key, to);
-    true
+/// Appends `row`, whose last change stands at `source` and which is to stand under `key`, to `to` as it is stored.
+pub(crate) fn push_row_value(key: &[u8], source: SourcePos, row: RawRow<'_>, to: &mut Vec<u8>) {
+    let start = to.len();
+    to.resize(start + HEAD_BYTES, 0);
+    *to = postcard::to_extend(&source, std::mem::take(to)).expect("memory takes any bytes");
+    row.push(to);
+    seal(key, &mut to[start..]);
 }
 
 /// The bytes of the [`revenant_log::SnapshotRow`] in `bytes`, which were found under `key`.

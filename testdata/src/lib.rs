@@ -8,10 +8,11 @@
 //! # Ok::<(), revenant_testdata::history::HistoryError>(())
 //! ```
 //!
-//! Map: [`history`] reads what happened; [`generate`] makes up what could have; [`queries`] makes up live
+//! Map: [`history`] reads what happened, [`record`] makes it a log's; [`generate`] makes up what could have; [`queries`] makes up live
 //! queries and changes of what they read; [`tally`] counts what became of them. None knows SurrealDB.
 
 pub mod generate;
 pub mod history;
 pub mod queries;
+pub mod record;
 pub mod tally;

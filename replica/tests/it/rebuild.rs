@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use revenant_log::{ErrorKind, Log, LogConfig, LogId, Seq, Witnesses};
+use revenant_log::{
+    ErrorKind, Event, Key, Log, LogConfig, LogId, Op, Seq, SourcePos, Transaction, Value, Witnesses,
+};
 use revenant_replica::{
     Error, RebuildConfig, RebuildReport, Replica, ReplicaConfig, Snapshot, check_points, rebuild,
     seq_at,
 };
+use revenant_testdata::history::Reader;
+use revenant_testdata::record::transactions;
 use tempfile::TempDir;
 
 use crate::model::{Stream, apply, records, rows, stream};
@@ -167,4 +171,62 @@ async fn rebuilds_to_many_points_equal_a_model_that_is_told_the_log() {
     assert_eq!(report.wrong, Vec::<String>::new());
     assert_eq!((report.seqs, report.times, report.records), (22, 22, work.last.0));
     assert!(report.rows > 44, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rebuilds_of_a_real_history_equal_a_model_at_every_point() {
+    let dir = tempfile::tempdir().unwrap();
+    let log_dir = dir.path().join("log");
+    let history: Vec<_> = Reader::small().collect::<Result<_, _>>().unwrap();
+    let (log, _) = Log::open(LogConfig::new(&log_dir), Witnesses::none()).unwrap();
+    log.append(transactions(&history), None).await.unwrap();
+    let last = log.durable_seq();
+    log.close().await.unwrap();
+    let report = check_points(&log_dir, dir.path(), 20).unwrap();
+    assert_eq!(report.wrong, Vec::<String>::new());
+    assert_eq!((report.seqs, report.times, report.records), (20, 20, last.0));
+    assert!(report.rows > 10_000, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_transactions_larger_than_a_chunk_is_cut_at_any_seq() {
+    let dir = tempfile::tempdir().unwrap();
+    let log_dir = dir.path().join("log");
+    let config = LogConfig { frame_bytes: 64 << 10, ..LogConfig::new(&log_dir) };
+    let (log, _) = Log::open(config, Witnesses::none()).unwrap();
+    // Each of about three chunks' bytes, in many frames; rows change in every one.
+    let event = |transaction: i64, n: i64| Event {
+        op: Op::Update,
+        table: "blob".into(),
+        key: Key::Int(n % 7),
+        version: None,
+        body: Some(Value::Bytes(vec![u8::try_from(transaction + n).unwrap(); 256 << 10])),
+        before: None,
+        source: SourcePos::UNKNOWN,
+        stale: false,
+    };
+    for number in 0..4 {
+        let events = (0..12).map(|n| event(number, n)).collect();
+        log.append(vec![Transaction { time_us: number, feed_high: 0, events }], None)
+            .await
+            .unwrap();
+    }
+    log.close().await.unwrap();
+    for to in [1, 11, 12, 13, 24, 35, 36, 47, 48] {
+        let out = dir.path().join(format!("to-{to}"));
+        let config = RebuildConfig { to: Some(Seq(to)), from: None };
+        let report = rebuild(&log_dir, &out, &config, |_| {}).unwrap();
+        let whole = to / 12 * 12;
+        assert_eq!(report.seq, whole, "to {to}");
+        let snapshot = Snapshot::open(&out).unwrap();
+        let page = snapshot.page("blob", None, 100, 1 << 30).unwrap();
+        assert_eq!(page.len(), if whole == 0 { 0 } else { 7 }, "to {to}");
+        for row in page {
+            let Key::Int(n) = row.key else { panic!("{row:?}") };
+            // Of events 0 to 11 the last with this key.
+            let last = if n + 7 < 12 { n + 7 } else { n };
+            let byte = u8::try_from(i64::try_from(whole / 12).unwrap() - 1 + last).unwrap();
+            assert!(row.body.identical(&Value::Bytes(vec![byte; 256 << 10])), "to {to}: {n}");
+        }
+    }
 }
