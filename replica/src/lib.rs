@@ -6,7 +6,7 @@
 //! - A snapshot is a read transaction: it holds still and holds nobody up.
 //!
 //! Map: [`replica`] opens and applies, `apply` says what a record does, `tables` holds the bytes,
-//! [`snapshot`] reads, [`lease`] keeps snapshots for their readers, [`hash`] is upstream's table hash,
+//! [`snapshot`] reads as `turns` allows, [`lease`] keeps snapshots for their readers, [`hash`] is upstream's table hash,
 //! [`follower`] keeps up with a log, [`mod@rebuild`] starts from nothing with what `prepare` reads ahead, [`points`] judges
 //! that by a model, [`mod@compare`] lists what differs,
 //! `overlay` looks at a file without changing it, `doubt` remembers one that was not proven, [`proxy`] answers the statements that Sp00ky's own SSPs
@@ -27,6 +27,7 @@ pub mod rebuild;
 pub mod replica;
 pub mod snapshot;
 mod tables;
+mod turns;
 
 pub use compare::{Comparison, Difference, DifferenceKind, compare};
 pub use error::Error;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::{
@@ -20,6 +20,7 @@ use crate::error::{Error, guarded};
 use crate::prepare::{Batch, End};
 use crate::snapshot::Snapshot;
 use crate::tables::{META, POSITION, Position, ROWS, Stat, TABLES, encode};
+use crate::turns::Turns;
 
 /// Settings of a replica.
 #[derive(Clone, Debug)]
@@ -78,6 +79,8 @@ pub struct Replica {
     doubt: Option<Doubt>,
     /// Statistics as of the last commit; the writer's turn.
     stats: Mutex<BTreeMap<String, Stat>>,
+    /// Of the readers of pages.
+    turns: Arc<Turns>,
 }
 
 impl Replica {
@@ -156,7 +159,9 @@ impl Replica {
         if new {
             create_tables(&database, log_id)?;
         }
-        let snapshot = Snapshot::new(database.begin_read().map_err(Error::database("read"))?)?;
+        let turns = Arc::new(Turns::beside_a_writer());
+        let transaction = database.begin_read().map_err(Error::database("read"))?;
+        let snapshot = Snapshot::new(transaction, Arc::clone(&turns))?;
         if snapshot.log_id() != log_id {
             return Err(Error::Damaged(format!("it belongs to log {}", snapshot.log_id())));
         }
@@ -170,6 +175,7 @@ impl Replica {
             proven: AtomicBool::new(false),
             doubt,
             stats: Mutex::new(snapshot.stats()?),
+            turns,
         };
         if proof == Proof::AtOpen || new {
             replica.confirm(&snapshot)?;
@@ -378,7 +384,7 @@ impl Replica {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
         let transaction = self.database().begin_read().map_err(Error::database("read"))?;
-        Snapshot::new(transaction)
+        Snapshot::new(transaction, Arc::clone(&self.turns))
     }
 }
 

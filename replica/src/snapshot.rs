@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
@@ -16,6 +17,7 @@ use crate::replica::check_pages;
 use crate::tables::{
     META, POSITION, Position, ROWS, Row, Stat, TABLES, check, decode, prefix, row_key, snapshot_row,
 };
+use crate::turns::Turns;
 
 /// A table's figures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,6 +35,7 @@ pub struct Snapshot {
     position: Position,
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     tables: ReadOnlyTable<&'static str, &'static [u8]>,
+    turns: Arc<Turns>,
     /// The database, if nobody else holds it open.
     _owner: Option<Database>,
 }
@@ -51,13 +54,15 @@ impl Snapshot {
                 .map_err(Error::database("open"))?;
             check_pages(&mut database)?;
             let transaction = database.begin_read().map_err(Error::database("read"))?;
-            let snapshot = Self { _owner: Some(database), ..Self::new(transaction)? };
+            let turns = Arc::new(Turns::beside_a_writer());
+            let snapshot = Self { _owner: Some(database), ..Self::new(transaction, turns)? };
             snapshot.verify()?;
             Ok(snapshot)
         })
     }
 
-    pub(crate) fn new(transaction: ReadTransaction) -> Result<Self, Error> {
+    /// What `transaction` sees; pages of it are read when `turns` says so.
+    pub(crate) fn new(transaction: ReadTransaction, turns: Arc<Turns>) -> Result<Self, Error> {
         let read = "read";
         let meta = transaction.open_table(META).map_err(Error::database(read))?;
         let position = meta.get(POSITION).map_err(Error::database(read))?;
@@ -66,6 +71,7 @@ impl Snapshot {
             position: decode("position", POSITION.as_bytes(), position.value())?,
             rows: transaction.open_table(ROWS).map_err(Error::database(read))?,
             tables: transaction.open_table(TABLES).map_err(Error::database(read))?,
+            turns,
             _owner: None,
         })
     }
@@ -128,7 +134,8 @@ impl Snapshot {
     }
 
     /// Up to `max_rows` rows of `table` after the key `after`, in SurrealDB's id order, of about `max_bytes`
-    /// as stored but at least one. Empty: there are no more.
+    /// as stored but at least one. Empty: there are no more. Waits while as many pages of the replica are read as there
+    /// are processors but one.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Damaged`].
@@ -139,6 +146,7 @@ impl Snapshot {
         max_rows: usize,
         max_bytes: usize,
     ) -> Result<Vec<Row>, Error> {
+        let _turn = self.turns.take();
         let mut page = Vec::new();
         let mut left = max_bytes;
         rows_after(&self.rows, table, after, |key, value| {
@@ -153,7 +161,8 @@ impl Snapshot {
     }
 
     /// The next rows of the table that `scan` goes through as an item for the wire, undecoded: up to
-    /// `max_rows`, of about `max_bytes` but at least one. `None`: that was all, and it was whole.
+    /// `max_rows`, of about `max_bytes` but at least one. `None`: that was all, and it was whole. Waits as
+    /// [`Snapshot::page`] does.
     ///
     /// # Errors
     /// [`Error::Database`]; [`Error::Damaged`] also if the rows given in all are not those that the
@@ -167,6 +176,7 @@ impl Snapshot {
         if scan.done {
             return Ok(None);
         }
+        let _turn = self.turns.take();
         // A row over the bound is as long as it is; most are far shorter.
         let mut item = RowsItem::new(&scan.table, max_bytes + max_bytes / 8);
         let Scan { after, found, .. } = scan;
