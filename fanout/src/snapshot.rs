@@ -7,7 +7,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use revenant_log::{Seq, SnapshotItem};
 use revenant_replica::{Lease, Leases, Scan, Snapshot};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
 
 use crate::error::Error;
 use crate::feed::framed;
@@ -30,34 +32,72 @@ pub struct Receiver {
     pub epoch: u64,
     /// What keeps the snapshot while it is sent.
     pub leases: Arc<Leases>,
-    /// Where the items go, each framed by its length.
-    pub items: mpsc::Sender<Result<Bytes, std::io::Error>>,
+    /// Where the items go, each framed by its length. Holds at least two.
+    pub items: mpsc::Sender<Item>,
 }
+
+/// What is sent: an item's bytes.
+pub type Item = Result<Bytes, std::io::Error>;
 
 /// How a snapshot was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// To its end.
     Whole,
-    /// Nobody takes it any more, or it was not taken in time.
-    Cut,
+    /// It was not taken in time, and the receiver was told so.
+    Ended,
+    /// Nobody receives it any more, or nobody may.
+    Left,
+}
+
+/// Why sending stops early.
+enum Stop {
+    /// The lease ended.
+    Late,
+    Left,
+    Failed(Error),
+}
+
+impl From<revenant_replica::Error> for Stop {
+    fn from(error: revenant_replica::Error) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl Receiver {
-    /// Sends `snapshot`. Blocks; returns early when nobody receives any more. No row is held while an item waits
-    /// to be taken, but by the lease.
+    /// Sends `snapshot`. Blocks, for at most a lease's term at a time; returns early when nobody receives any more. No
+    /// row is held while an item waits to be taken, but by the lease.
     ///
     /// # Errors
     /// The replica fails; the receiver sees a stream that breaks off.
+    ///
+    /// # Panics
+    /// Outside of a runtime's thread for blocking work.
     pub fn send(&self, snapshot: Snapshot, log_epoch: u64) -> Result<Sent, Error> {
+        // Whoever takes nothing for too long leaves no room, but is to find a reason when he comes back.
+        let Ok(last_word) = self.items.clone().try_reserve_owned() else { return Ok(Sent::Left) };
         let lease = self.leases.grant(snapshot, Instant::now());
         let sent = self.pages(lease, log_epoch);
         self.leases.end(lease.id);
-        sent
+        match sent {
+            Ok(()) => Ok(Sent::Whole),
+            Err(Stop::Left) => Ok(Sent::Left),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Late) => {
+                let (ssp_id, seq, term) = (&self.ssp_id, lease.seq, self.leases.term());
+                tracing::warn!(ssp_id, %seq, "the lease of its snapshot ended: it has to bootstrap again");
+                let reason = format!(
+                    "nothing of it was taken for {} s: bootstrap again",
+                    term.as_secs_f64()
+                );
+                last_word.send(Ok(framed(&SnapshotItem::Ended { reason }.encode())));
+                Ok(Sent::Ended)
+            }
+        }
     }
 
-    fn pages(&self, lease: Lease, log_epoch: u64) -> Result<Sent, Error> {
-        let Some(snapshot) = self.renew(lease) else { return Ok(Sent::Cut) };
+    fn pages(&self, lease: Lease, log_epoch: u64) -> Result<(), Stop> {
+        let snapshot = self.renew(lease)?;
         let tables = snapshot.tables()?;
         let begin = SnapshotItem::Begin {
             log_id: snapshot.log_id(),
@@ -66,40 +106,36 @@ impl Receiver {
             tables: tables.iter().map(|table| (table.name.clone(), table.rows)).collect(),
         };
         drop(snapshot);
-        if !self.item(&begin.encode()) {
-            return Ok(Sent::Cut);
-        }
+        self.item(&begin.encode())?;
         let mut count = 0;
         for table in tables {
             let mut scan = Scan::new(&table.name);
             loop {
-                let Some(snapshot) = self.renew(lease) else { return Ok(Sent::Cut) };
+                let snapshot = self.renew(lease)?;
                 let page = snapshot.next_page(&mut scan, PAGE_ROWS, PAGE_BYTES)?;
                 drop(snapshot);
                 let Some(page) = page else { break };
                 // A long bootstrap counts as life.
                 let alive = self.registry.heard(&self.ssp_id, Some(self.epoch), Sign::Alive);
-                if alive.is_err() || !self.item(&page.encode()) {
-                    return Ok(Sent::Cut);
-                }
+                alive.map_err(|_| Stop::Left)?;
+                self.item(&page.encode())?;
             }
             count += scan.rows();
         }
-        let end = SnapshotItem::End { rows: count };
-        Ok(if self.item(&end.encode()) { Sent::Whole } else { Sent::Cut })
+        self.item(&SnapshotItem::End { rows: count }.encode())
     }
 
-    fn renew(&self, lease: Lease) -> Option<Arc<Snapshot>> {
-        let renewed = self.leases.renew(lease.id, lease.seq, Instant::now());
-        if renewed.is_none() {
-            let (ssp_id, seq) = (&self.ssp_id, lease.seq);
-            tracing::warn!(ssp_id, %seq, "the lease of its snapshot ended: it has to bootstrap again");
-        }
-        renewed
+    fn renew(&self, lease: Lease) -> Result<Arc<Snapshot>, Stop> {
+        self.leases.renew(lease.id, lease.seq, Instant::now()).ok_or(Stop::Late)
     }
 
-    fn item(&self, item: &Bytes) -> bool {
-        self.items.blocking_send(Ok(framed(item))).is_ok()
+    /// Waits for room as long as the lease can last.
+    fn item(&self, item: &Bytes) -> Result<(), Stop> {
+        let sent = self.items.send_timeout(Ok(framed(item)), self.leases.term());
+        Handle::current().block_on(sent).map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => Stop::Late,
+            SendTimeoutError::Closed(_) => Stop::Left,
+        })
     }
 }
 

@@ -181,7 +181,7 @@ pub struct SnapshotRow {
     pub body: Value,
 }
 
-/// One step of a snapshot: `Begin`, then `Rows` table by table, then `End`.
+/// One step of a snapshot: `Begin`, then `Rows` table by table, then `End`; or `Ended` anywhere after `Begin`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum SnapshotItem {
     /// What follows.
@@ -206,6 +206,11 @@ pub enum SnapshotItem {
     End {
         /// Rows sent in all.
         rows: u64,
+    },
+    /// Nothing follows, though more was to come: who receives it has to begin anew.
+    Ended {
+        /// Why, for people.
+        reason: String,
     },
 }
 

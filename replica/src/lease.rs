@@ -44,6 +44,12 @@ impl Leases {
         Self { term, inner: Mutex::default() }
     }
 
+    /// How long a lease lasts without progress.
+    #[must_use]
+    pub fn term(&self) -> Duration {
+        self.term
+    }
+
     /// Takes a snapshot into care.
     pub fn grant(&self, snapshot: Snapshot, now: Instant) -> Lease {
         let mut inner = self.inner();

@@ -69,6 +69,9 @@ pub(crate) async fn load(
                 report(scheduler, tables.len(), tables.len(), loaded.rows).await;
                 return Ok(loaded);
             }
+            SnapshotItem::Ended { reason } => {
+                return Err(odd(format!("the scheduler ended the snapshot: {reason}")));
+            }
             SnapshotItem::End { rows } => {
                 return Err(odd(format!("the snapshot has {rows} rows, {} came", loaded.rows)));
             }

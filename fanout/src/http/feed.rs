@@ -22,6 +22,8 @@ use crate::snapshot::Receiver;
 
 /// Pages of a snapshot that are ready before the SSP takes them.
 const PAGES_AHEAD: usize = 2;
+/// Room for these, and for a last word.
+const ITEMS: usize = PAGES_AHEAD + 1;
 
 #[derive(Deserialize)]
 pub(super) struct Position {
@@ -42,7 +44,7 @@ pub(super) async fn snapshot(
     if let Err(turned) = context.registry.heard(&ssp_id, Some(epoch), Sign::Alive) {
         return Problem::from(turned).into_response();
     }
-    let (items, outbox) = mpsc::channel(PAGES_AHEAD);
+    let (items, outbox) = mpsc::channel(ITEMS);
     let (registry, leases) = (Arc::clone(&context.registry), Arc::clone(&context.leases));
     let receiver = Receiver { registry, ssp_id, epoch, leases, items };
     let rows = Arc::clone(&context.rows);

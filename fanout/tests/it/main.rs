@@ -7,3 +7,4 @@ mod config;
 mod http;
 mod rig;
 mod sim;
+mod snapshot;
