@@ -91,6 +91,14 @@ impl Rows {
         Ok((snapshot.seq(), self.hashes.known(&snapshot)?))
     }
 
+    /// Has the hashes known that are not, unless somebody computes hashes already. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// As [`Rows::snapshot`].
+    pub fn learn_hashes(&self) -> Result<(), Error> {
+        Ok(self.hashes.fill(&self.snapshot()?)?)
+    }
+
     /// The last seq that the rows contain.
     #[must_use]
     pub fn applied_seq(&self) -> Seq {

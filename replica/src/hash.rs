@@ -2,7 +2,7 @@
 //! ids, each row giving id, NUL, canonical JSON, NUL.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use revenant_log::{Key, Value};
 use serde_json::Value as Json;
@@ -63,6 +63,23 @@ impl HashCache {
     /// [`Error::Database`], [`Error::Damaged`].
     pub fn reports(&self, snapshot: &Snapshot) -> Result<Vec<TableReport>, Error> {
         let _turn = lock(&self.turn);
+        self.reports_in_turn(snapshot)
+    }
+
+    /// Has the hashes of all tables of `snapshot` known, unless somebody hashes already.
+    ///
+    /// # Errors
+    /// As [`HashCache::reports`].
+    pub fn fill(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        let _turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        self.reports_in_turn(snapshot).map(drop)
+    }
+
+    fn reports_in_turn(&self, snapshot: &Snapshot) -> Result<Vec<TableReport>, Error> {
         let tables = snapshot.tables()?.into_iter();
         tables
             .map(|table| {

@@ -17,6 +17,7 @@ use super::problem::Problem;
 use crate::deliver::takeover_of;
 use crate::member::{Registration, Sign};
 use crate::registry::{Turned, Vitals};
+use crate::rows::Rows;
 use crate::scheduler::Phase;
 
 /// Longest id of an SSP.
@@ -56,6 +57,7 @@ pub(super) async fn register(
         // The replica is being opened anew; an SSP that comes now is not kept waiting for that.
         _ => (context.rows.applied_seq(), BTreeMap::new()),
     };
+    learn_hashes(&context.rows);
     let Register { ssp_id, url, version, env, .. } = request;
     let url = url.trim_end_matches('/').to_owned();
     let registration = Registration { url, version, epoch: 0, env, lapsed: false };
@@ -67,7 +69,8 @@ pub(super) async fn register(
     let views: Vec<_> = views.iter().map(|(_, view)| takeover_of(view)).collect();
     let body = json!({
         "snapshot_seq": snapshot_seq,
-        // As far as they are known: nobody waits here for rows to be read. `/health/snapshot` has all of them.
+        // As far as they are known: nobody waits here for rows to be read. The others are on their way, and
+        // `/health/snapshot` has all of them.
         "table_hashes": hashes,
         "native": {
             "log_id": context.log.id().to_string(),
@@ -77,6 +80,16 @@ pub(super) async fn register(
         },
     });
     (StatusCode::ACCEPTED, Json(body)).into_response()
+}
+
+/// Has the hashes that are not known computed while the SSP goes on.
+fn learn_hashes(rows: &Arc<Rows>) {
+    let rows = Arc::clone(rows);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = rows.learn_hashes() {
+            tracing::warn!(%error, "hash the tables");
+        }
+    });
 }
 
 fn check(request: &Register) -> Result<(), &'static str> {
