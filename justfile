@@ -38,6 +38,11 @@ fuzz-smoke *ARGS:
 demo *ARGS:
     cargo run -- demo --data testdata/etcd-history.jsonl.zst --writers 16 {{ARGS}}
 
+# Rebuilds of a log to many seqs and times, each compared with a model: of the large history, or `--log DIR` of the
+# log that a demo left.
+replay-points *ARGS="--history testdata/etcd-history.jsonl.zst":
+    cargo run -- replay points {{ARGS}}
+
 # Durable appends at 1 and 64 callers, next to the raw floor of the same run.
 bench-log:
     cargo bench -p revenant-log --bench append

@@ -7,10 +7,12 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow};
 use indicatif::ProgressBar;
-use revenant_log::{LogId, ReadOnlyLog, Seq};
+use revenant_log::{Log, LogConfig, LogId, ReadOnlyLog, Seq, Witnesses};
 use revenant_replica::{
     Progress, RebuildConfig, Snapshot, TableReport, check_points, rebuild, seq_at, table_reports,
 };
+use revenant_testdata::history::Reader;
+use revenant_testdata::record;
 use serde_json::{Value as Json, json};
 
 use super::log::range;
@@ -79,9 +81,12 @@ impl FromStr for To {
 
 #[derive(clap::Args)]
 struct Points {
-    /// The log's directory.
+    /// The log's directory. Without it, a log that is made of a history.
     #[arg(long)]
-    log: PathBuf,
+    log: Option<PathBuf>,
+    /// The history, as `revenant demo` takes it. Default: a small one that is part of the program.
+    #[arg(long, conflicts_with = "log")]
+    history: Option<PathBuf>,
     /// So many seqs, and as many times.
     #[arg(long, default_value_t = 25)]
     count: usize,
@@ -108,7 +113,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     match args.command {
         Command::Rebuild(command) => rebuild_file(args.json, command),
         Command::Compare(command) => compare(args.json, command).await,
-        Command::Points(command) => points(&command),
+        Command::Points(command) => points(&command).await,
     }
 }
 
@@ -162,15 +167,20 @@ fn tables_of(path: &Path) -> Result<Vec<TableReport>> {
     table_reports(&snapshot).context("hash the tables")
 }
 
-fn points(command: &Points) -> Result<Exit> {
+async fn points(command: &Points) -> Result<Exit> {
     let dir = tempfile::tempdir().context("make a directory for the rebuilt replicas")?;
-    let report = check_points(&command.log, dir.path(), command.count);
+    let log_dir = match &command.log {
+        Some(log) => log.clone(),
+        None => log_of(command.history.as_deref(), dir.path()).await.context("make a log")?,
+    };
+    let report = check_points(&log_dir, dir.path(), command.count);
     let report = report.context("compare rebuilds with a model")?;
     let mut out = Out::new();
     for wrong in report.wrong.iter().take(SHOWN) {
         out.line(wrong)?;
     }
-    let pass = report.wrong.is_empty() && report.seqs >= command.count;
+    let compared = report.seqs.min(report.times);
+    let pass = report.wrong.is_empty() && compared >= command.count && report.rows > 0;
     out.json(&json!({
         "show": "replay-points",
         "pass": pass,
@@ -182,6 +192,19 @@ fn points(command: &Points) -> Result<Exit> {
     }))?;
     out.flush()?;
     Ok(if pass { Exit::Done } else { Exit::Found })
+}
+
+/// A new log in `dir` of the history in the file, or of the small one.
+async fn log_of(history: Option<&Path>, dir: &Path) -> Result<PathBuf> {
+    let history = history.map_or_else(|| Ok(Reader::small()), Reader::open)?;
+    let transactions = record::transactions(&history.collect::<Result<Vec<_>, _>>()?);
+    let dir = dir.join("log");
+    let (log, _) = Log::open(LogConfig::new(&dir), Witnesses::none())?;
+    for some in transactions.chunks(1_000) {
+        log.append(some.to_vec(), None).await?;
+    }
+    log.close().await?;
+    Ok(dir)
 }
 
 /// Differences that are listed.
