@@ -26,6 +26,11 @@ crash *ARGS:
 crash-full DURATION *ARGS:
     cargo run -q -p revenant-log --example crash -- --for {{DURATION}} {{ARGS}}
 
+# A process that appends, killed and failed at every system call by strace, and cut off with its file system; what it
+# acknowledged is checked by another. Says what was skipped and why; `--require strace` makes that a failure.
+power *ARGS:
+    cargo run -q -p revenant-log --example power -- {{ARGS}}
+
 # Deliberate faults in a copy of the log, one at a time: which test catches each.
 planted *ARGS:
     cargo run -q -p revenant-log --example planted -- {{ARGS}}
