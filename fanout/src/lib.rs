@@ -9,7 +9,7 @@
 //! reads it, [`window`] knows what was read, [`journal`] appends; [`clone`] loads tables, [`reconcile`]
 //! compares them, [`claim`] takes pushed events. [`registry`] knows SSPs ([`member`]), their [`cursor`]s
 //! and who owns which view ([`assign`]); [`deliver`] calls them, [`feed`] and [`snapshot`] are read by them.
-//! [`retention`] trims, [`store`] remembers, `http` answers. It evaluates no view and knows nothing of
+//! [`retention`] trims, [`store`] remembers, `receipt` has it remember the log, `http` answers. It evaluates no view and knows nothing of
 //! SurrealDB's client.
 
 pub mod assign;
@@ -27,6 +27,7 @@ pub mod journal;
 mod lock;
 pub mod member;
 pub mod post;
+mod receipt;
 pub mod reconcile;
 pub mod registry;
 pub mod retention;

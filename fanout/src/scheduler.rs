@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use revenant_log::{EventLog, Log, LogConfig, Witnesses};
+use revenant_log::{DirArchive, EventLog, Log, LogConfig, Witnesses};
 use revenant_replica::{Leases, Pace, Snapshot};
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::http;
 use crate::journal::Journal;
 use crate::lock::Lock;
+use crate::receipt;
 use crate::reconcile::{Drift, Reconciler};
 use crate::registry::Registry;
 use crate::retention::Retention;
@@ -211,8 +212,15 @@ impl Opened {
         for (ssp_id, cursor) in &saved.cursors {
             witnesses = witnesses.with(format!("cursor {ssp_id}"), cursor.acked_seq);
         }
+        if let Some(receipt) = saved.meta.receipt(&config.state_path())? {
+            witnesses = witnesses.with_receipt("the receipt in the state store", receipt);
+        }
         let mut settings = LogConfig::new(&config.log_dir);
         settings.segment_bytes = config.segment_bytes;
+        settings.ballast_bytes = config.ballast_bytes;
+        settings.scrub_bytes_per_s = config.scrub_bytes_per_s;
+        settings.archive =
+            config.archive_dir.as_ref().map(|dir| Arc::new(DirArchive::new(dir)) as _);
         settings.frame_bytes = settings
             .frame_bytes
             .min(usize::try_from(config.segment_bytes / 8).unwrap_or(usize::MAX));
@@ -403,6 +411,11 @@ impl Parts {
         tasks.spawn(async move {
             retention(&context).run(&context.stop).await;
             Ok("the retention")
+        });
+        let context = Arc::clone(&self.context);
+        tasks.spawn(async move {
+            receipt::keep(Arc::clone(&context.log), &context.registry, &context.stop).await;
+            Ok("the receipts")
         });
         let context = Arc::clone(&self.context);
         tasks.spawn(async move {

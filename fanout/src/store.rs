@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use revenant_log::LogId;
+use revenant_log::{Anchor, LogId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::oneshot;
 
@@ -50,6 +50,9 @@ pub struct Meta {
     /// Rows and views were offered once: every table was loaded.
     #[serde(default)]
     pub offered: bool,
+    /// An anchor of the log, `SEQ:HASH`, as it was when this was kept.
+    #[serde(default)]
+    pub receipt: Option<String>,
     /// The highest epoch given to a registration or an ownership.
     pub last_epoch: u64,
 }
@@ -59,6 +62,16 @@ impl Meta {
     #[must_use]
     pub fn is_of(&self, log: LogId) -> bool {
         self.log_id.as_ref().is_none_or(|id| *id == log.to_string())
+    }
+
+    /// The receipt; `path` is the file's.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: it is none.
+    pub(crate) fn receipt(&self, path: &Path) -> Result<Option<Anchor>, Error> {
+        let parse =
+            |text: &String| text.parse().map_err(|reason: String| failed("read", path, &reason));
+        self.receipt.as_ref().map(parse).transpose()
     }
 }
 

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use revenant_log::Seq;
+use revenant_log::{Finding, Seq};
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -93,9 +93,23 @@ pub(super) fn troubles(context: &Context) -> BTreeMap<&'static str, String> {
     if let Some(reason) = context.rows.trouble() {
         troubles.insert("replica", reason);
     }
-    let log = context.log.stats().state;
+    let stats = context.log.stats();
+    if let Some(finding) = stats.scrub.findings.first() {
+        let Finding { path, offset, seq, reason } = finding;
+        let more = stats.scrub.findings.len() - 1;
+        let what = format!(
+            "{} is damaged at offset {offset} (seq {seq}): {reason}; {more} more segments are damaged",
+            path.display()
+        );
+        troubles.insert("log_damage", what);
+    }
+    if let Some(reason) = stats.archive_error {
+        troubles.insert("log_archive", reason);
+    }
+    let log = stats.state;
     if log != "ok" {
-        troubles.insert("log", log.to_owned());
+        let what = if log == "full" { "full: free space, or release the ballast" } else { log };
+        troubles.insert("log", what.to_owned());
     }
     troubles
 }

@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use revenant_log::LogStats;
+use revenant_log::latency::{BOUNDS_US, LatencyStats};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -78,6 +80,7 @@ fn exposition(context: &Context) -> String {
     text.gauge("log_segments", "Segments of the log", stats.segments as u64);
     text.counter("log_appends_total", "Appends acknowledged", stats.appends);
     text.counter("log_groups_total", "Groups, each one sync", stats.groups);
+    log_operations(&mut text, &stats);
     text.gauge("replica_applied_seq", "Last seq in the replica", context.rows.applied_seq().0);
     let checkpoint = context.rows.checkpoint_seq().0;
     text.gauge("replica_checkpoint_seq", "Last verified checkpoint", checkpoint);
@@ -111,6 +114,36 @@ fn exposition(context: &Context) -> String {
     text.0
 }
 
+/// How the log and its disk are.
+fn log_operations(text: &mut Exposition, stats: &LogStats) {
+    text.head("log_state", "gauge", "1 for the state that the log is in");
+    for state in ["ok", "damaged", "full", "poisoned"] {
+        let is = u64::from(stats.state == state);
+        text.line(format_args!("revenant_log_state{{state=\"{state}\"}} {is}"));
+    }
+    let spare = u64::from(stats.spare_ready);
+    text.gauge("log_spare_ready", "Whether the next segment is prepared", spare);
+    text.gauge("log_ballast_bytes", "Bytes held back for a full disk", stats.ballast_bytes);
+    text.latency("log_sync_seconds", "How long groups took to sync", &stats.syncs);
+    let scrub = &stats.scrub;
+    text.counter("log_scrub_bytes_total", "Bytes of sealed segments verified again", scrub.bytes);
+    text.counter("log_scrub_passes_total", "Times that all of them were", scrub.passes);
+    text.gauge("log_scrub_segment", "Segment that is verified now", scrub.segment);
+    text.gauge("log_scrub_findings", "Segments found damaged", scrub.findings.len() as u64);
+    text.gauge("log_archived_segment", "Last segment archived since the start", stats.archived);
+    let refused = u64::from(stats.archive_error.is_some());
+    text.gauge("log_archive_refused", "Whether the archive refused the next segment", refused);
+    let recovery = &stats.recovery;
+    text.gauge(
+        "log_recovery_clean",
+        "Whether nothing was torn at the start",
+        recovery.clean.into(),
+    );
+    text.gauge("log_recovery_torn_bytes", "Bytes cut at the start", recovery.torn_bytes);
+    text.gauge("log_recovery_scanned_bytes", "Bytes read to start", recovery.scanned_bytes);
+    text.gauge("log_recovery_micros", "How long opening the log took", recovery.micros);
+}
+
 struct Exposition(String);
 
 impl Exposition {
@@ -127,6 +160,27 @@ impl Exposition {
     fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, "counter", help);
         self.line(format_args!("revenant_{name} {value}"));
+    }
+
+    /// A histogram, in seconds.
+    fn latency(&mut self, name: &str, help: &str, stats: &LatencyStats) {
+        self.head(name, "histogram", help);
+        let mut count = 0;
+        for (bucket, observed) in stats.counts.iter().enumerate() {
+            count += observed;
+            match BOUNDS_US.get(bucket) {
+                Some(&bound) => {
+                    let (whole, part) = (bound / 1_000_000, bound % 1_000_000);
+                    self.line(format_args!(
+                        "revenant_{name}_bucket{{le=\"{whole}.{part:06}\"}} {count}"
+                    ));
+                }
+                None => self.line(format_args!("revenant_{name}_bucket{{le=\"+Inf\"}} {count}")),
+            }
+        }
+        let (whole, part) = (stats.sum_us / 1_000_000, stats.sum_us % 1_000_000);
+        self.line(format_args!("revenant_{name}_sum {whole}.{part:06}"));
+        self.line(format_args!("revenant_{name}_count {count}"));
     }
 
     /// Ids of SSPs need no escaping: registration admits plain ones only.

@@ -48,6 +48,7 @@ fn router(context: Arc<Context>) -> Router {
         .route("/ssp/bootstrap-progress", post(ssp::progress))
         .route("/admin/ssp/resync-all", post(ssp::resync_all))
         .route("/admin/reconcile", post(state::reconcile))
+        .route("/admin/log/release-ballast", post(state::release_ballast))
         .route("/view/register", post(view::register))
         .route("/query/register", post(view::register_query))
         .route("/view/unregister", post(view::unregister))

@@ -1,4 +1,5 @@
-//! `/v1/state` and `/admin/reconcile`: what an operator or a checker wants to know, and to have compared.
+//! `/v1/state`, `/admin/reconcile` and `/admin/log/release-ballast`: what an operator or a checker wants to know, to
+//! have compared, and to be let go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +44,11 @@ pub(super) async fn state(State(context): Shared) -> Response {
             "bytes": stats.bytes,
             "appends": stats.appends,
             "groups": stats.groups,
+            "spare_ready": stats.spare_ready,
+            "ballast_bytes": stats.ballast_bytes,
+            "scrub": stats.scrub,
+            "archived": stats.archived,
+            "recovery": stats.recovery,
         },
         "replica": replica,
         "leases": leases(&context),
@@ -151,5 +157,15 @@ pub(super) async fn reconcile(State(context): Shared) -> Response {
             (StatusCode::ACCEPTED, Json(json!({ "tables": tables }))).into_response()
         }
         Err(error) => Problem::internal("have rows compared", &error).into_response(),
+    }
+}
+
+/// Lets go of the space that the log holds back for a full disk; it is held again when there is plenty.
+pub(super) async fn release_ballast(State(context): Shared) -> Response {
+    let log = Arc::clone(&context.log);
+    match tokio::task::spawn_blocking(move || log.release_ballast()).await {
+        Ok(Ok(bytes)) => Json(json!({ "released_bytes": bytes })).into_response(),
+        Ok(Err(error)) => Problem::internal("let go of the ballast", &error.into()).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
