@@ -165,7 +165,7 @@ mod tests {
             let (key_at, value_at) = (changes.keys.len(), changes.values.len());
             changes.keys.push(*key);
             changes.values.extend(seq.to_le_bytes());
-            let value = (seq % 3 > 0).then(|| value_at..changes.values.len());
+            let value = (seq % 3 > 0).then_some(value_at..changes.values.len());
             let place = Place { seq: Seq(*seq), table: 0, key: key_at..key_at + 1, value };
             changes.rows.push(place);
         }

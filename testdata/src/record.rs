@@ -28,7 +28,7 @@ pub fn transactions(history: &[history::Transaction]) -> Vec<Transaction> {
                     table: table.into(),
                     key: Key::from(key),
                     version: (op != Op::Delete).then_some(*version),
-                    body: (op != Op::Delete).then(|| Value::Object(fields)),
+                    body: (op != Op::Delete).then_some(Value::Object(fields)),
                     before: None,
                     source: SourcePos { versionstamp: number, ordinal: 0 },
                     stale: false,
