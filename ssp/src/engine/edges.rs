@@ -1,8 +1,6 @@
 //! From groups to edges: a view is a tree whose nodes are rows, and every node is an edge. A batch's changes
 //! are found by going down from the view along what is marked.
 
-use std::collections::BTreeSet;
-
 use hashbrown::HashSet;
 
 use super::budget::{Budget, Declined, bytes_of};
@@ -59,8 +57,10 @@ impl Engine {
 
     /// Writes what a batch changed in every view.
     pub(super) fn write(&mut self, batch: &mut Batch, stepped: &mut Stepped) {
-        let roots: BTreeSet<GroupId> =
+        let mut roots: Vec<GroupId> =
             batch.deltas.keys().chain(batch.dirty.keys()).copied().collect();
+        roots.sort_unstable();
+        roots.dedup();
         for root in roots {
             for view in self.group(root).views.to_vec() {
                 let Some(known) = self.views.get(&view) else { continue };

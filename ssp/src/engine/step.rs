@@ -7,7 +7,7 @@
 //! 4. What nobody asks for is given up, and how rows were before is forgotten.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -24,7 +24,7 @@ use crate::query::expr::Beyond;
 #[derive(Default)]
 pub(super) struct Batch {
     /// What is still to be told of rows, by level.
-    work: BTreeMap<usize, Work>,
+    work: Vec<Work>,
     /// Where rows were and are in the sources that took them in.
     moves: HashMap<(SourceId, RowId), Move>,
     /// Sets that counted.
@@ -55,12 +55,25 @@ struct Told {
     windows: HashMap<GroupId, HashSet<RowId>>,
 }
 
+impl Batch {
+    /// What of a level is to be told.
+    fn at(&mut self, level: usize) -> &mut Work {
+        if self.work.len() <= level {
+            self.work.resize_with(level + 1, Work::default);
+        }
+        &mut self.work[level]
+    }
+}
+
 impl Engine {
     /// Brings everything up to date with the rows that changed.
     pub(super) fn step(&mut self) -> Stepped {
         let mut batch = Batch::default();
         self.enqueue_changed(&mut batch);
-        while let Some((_, work)) = batch.work.pop_first() {
+        let mut level = 0;
+        // What one level finds is told to higher ones only.
+        while let Some(work) = batch.work.get_mut(level).map(std::mem::take) {
+            level += 1;
             self.update_sources(work.sources, &mut batch);
             let touched = self.update_groups(work.blocks, &mut batch);
             self.count_values(touched, &mut batch);
@@ -89,13 +102,13 @@ impl Engine {
             if let Some(router) = self.source_routers.get(table) {
                 for source in router.find(self.world(), row) {
                     let level = self.sources.at(source.0).level;
-                    batch.work.entry(level).or_default().sources.push((source, row));
+                    batch.at(level).sources.push((source, row));
                 }
             }
             if let Some(router) = self.routers.get(table) {
                 for block in router.find(self.world(), row) {
                     let level = self.block(block).level;
-                    batch.work.entry(level).or_default().blocks.push((block, row));
+                    batch.at(level).blocks.push((block, row));
                 }
             }
         }
@@ -166,11 +179,11 @@ impl Engine {
                         if self.store.is_changed(row) {
                             continue;
                         }
-                        batch.work.entry(block.level).or_default().blocks.push((*id, row));
+                        batch.at(block.level).blocks.push((*id, row));
                         let Some(source) = block.source else { continue };
                         let Source { level, atoms, .. } = self.sources.at(source.0);
                         if atoms.iter().any(|atom| atom.set == set) {
-                            batch.work.entry(*level).or_default().sources.push((source, row));
+                            batch.at(*level).sources.push((source, row));
                         }
                     }
                 }
@@ -393,7 +406,8 @@ impl Engine {
     /// Marks, above every group that changed, the rows it belongs to.
     fn mark(&self, batch: &mut Batch) {
         batch.deltas.retain(|_, delta| !delta.is_empty());
-        let mut open: Vec<GroupId> = batch.deltas.keys().copied().collect();
+        let is_used = |id: &GroupId| self.group(*id).uses().next().is_some();
+        let mut open: Vec<GroupId> = batch.deltas.keys().copied().filter(is_used).collect();
         let mut seen: HashSet<GroupId> = open.iter().copied().collect();
         while let Some(id) = open.pop() {
             for one in self.group(id).uses() {

@@ -35,6 +35,9 @@ struct Change {
     was_absent: bool,
 }
 
+/// Changes of a batch, up to which their memory is kept for the next.
+const CHANGES_KEPT: usize = 1024;
+
 /// Rows by table and key.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -85,7 +88,8 @@ impl Store {
 
     /// Ends the batch: how rows were before it is forgotten, and so are rows that are gone.
     pub(crate) fn settle(&mut self) {
-        for row in std::mem::take(&mut self.changes).into_keys() {
+        let mut changes = std::mem::take(&mut self.changes);
+        for (row, _) in changes.drain() {
             let slot = &mut self.rows[row.0 as usize];
             if slot.image.is_some() {
                 continue;
@@ -95,6 +99,10 @@ impl Store {
                 rows.remove(&id.key);
             }
             self.free.push(row);
+        }
+        // The memory serves the next batch, unless this one was of unusual size.
+        if changes.capacity() <= CHANGES_KEPT {
+            self.changes = changes;
         }
     }
 
