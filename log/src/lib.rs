@@ -86,7 +86,7 @@ pub use error::{Corruption, Error, ErrorKind};
 pub use event_log::EventLog;
 pub use log::{Appended, Log, LogStats, TrimReport};
 pub use order::{encode_key, encode_value};
-pub use raw::{RawRecord, RawRow};
+pub use raw::{RawChange, RawRecord, RawRow};
 pub use read_only::{Frames, Located, LocatedFrame, ReadOnlyLog, SegmentInfo, SegmentUse};
 pub use reader::Reader;
 pub use record::{

@@ -317,10 +317,7 @@ pub fn encode_key(key: &Key, to: &mut Vec<u8>) {
             to.push(1);
             to.extend_from_slice(&flip(*v).to_be_bytes());
         }
-        Key::String(v) => {
-            to.push(2);
-            encode_bytes(v.as_bytes(), to);
-        }
+        Key::String(v) => encode_string_key(v, to),
         Key::Uuid(v) => {
             to.push(3);
             to.extend_from_slice(v);
@@ -334,6 +331,12 @@ pub fn encode_key(key: &Key, to: &mut Vec<u8>) {
             encode_object(v, to);
         }
     }
+}
+
+/// [`encode_key`] of a string.
+pub(crate) fn encode_string_key(key: &str, to: &mut Vec<u8>) {
+    to.push(2);
+    encode_bytes(key.as_bytes(), to);
 }
 
 /// A signed number as an unsigned one of the same order.

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::order::{encode_key, encode_string_key};
 use crate::record::{DecodeError, Op, RECORD_VERSION, SourcePos};
 use crate::seq::Seq;
 use crate::value::{Datetime, Duration, Geometry, Key, Range, RecordId, decimal_bytes, nested};
@@ -27,15 +28,12 @@ pub struct RawRecord<'a> {
     pub op: Op,
     /// See [`crate::Event::table`].
     pub table: &'a str,
-    /// See [`crate::Event::key`].
-    pub key: Key,
     /// See [`crate::Event::source`].
     pub source: SourcePos,
     /// See [`crate::Event::stale`].
     pub stale: bool,
-    /// Key and version.
-    head: &'a [u8],
-    body: Option<&'a [u8]>,
+    /// What it leaves of its row.
+    pub change: RawChange<'a>,
 }
 
 impl<'a> RawRecord<'a> {
@@ -48,52 +46,99 @@ impl<'a> RawRecord<'a> {
         if version != RECORD_VERSION {
             return Err(DecodeError::Version(version));
         }
-        type Start<'a> = (i64, bool, u64, Op, &'a str);
-        let ((time_us, ends_transaction, feed_high, op, table), from_key) =
-            take::<Start<'a>>(rest)?;
-        let ((key, _version), from_body) = take::<(Key, Option<u64>)>(from_key)?;
-        let head = &from_key[..from_key.len() - from_body.len()];
+        let ((time_us, ends_transaction, feed_high, op), from_table) =
+            take::<(i64, bool, u64, Op)>(rest)?;
+        let (table, from_key) = take::<&str>(from_table)?;
+        let (_key, from_version) = take::<PassedKey<'a>>(from_key)?;
+        let (_version, from_body) = take::<Option<u64>>(from_version)?;
         let (body, rest) = take::<Option<Passed<'a>>>(from_body)?;
-        // The first byte says that there is a body.
-        let body = body.map(|_| &from_body[1..from_body.len() - rest.len()]);
+        let at = |left: &[u8]| {
+            let at = from_table.len() - left.len();
+            u32::try_from(at).map_err(|_| DecodeError::Malformed("4 GiB or more".into()))
+        };
+        let change = RawChange {
+            bytes: &from_table[..from_table.len() - rest.len()],
+            key_at: at(from_key)?,
+            version_at: at(from_version)?,
+            body_at: at(from_body)?,
+            gone: body.is_none() || op == Op::Delete,
+        };
         let ((_before, source, stale), rest) = take::<(Option<Passed<'a>>, SourcePos, bool)>(rest)?;
         if !rest.is_empty() {
             return Err(DecodeError::Trailing(rest.len()));
         }
-        Ok(Self {
-            seq,
-            time_us,
-            ends_transaction,
-            feed_high,
-            op,
-            table,
-            key,
-            source,
-            stale,
-            head,
-            body,
-        })
+        Ok(Self { seq, time_us, ends_transaction, feed_high, op, table, source, stale, change })
+    }
+}
+
+/// What a record leaves of its row, as the bytes that the log holds.
+#[derive(Clone, Copy, Debug)]
+pub struct RawChange<'a> {
+    /// Table, key, version and body, if there is one, each with what tells its length.
+    bytes: &'a [u8],
+    key_at: u32,
+    version_at: u32,
+    body_at: u32,
+    gone: bool,
+}
+
+impl<'a> RawChange<'a> {
+    /// See [`crate::Event::table`].
+    #[must_use]
+    pub fn table(&self) -> &'a str {
+        postcard::from_bytes(self.bytes).expect("reading the record walked over it")
+    }
+
+    /// See [`crate::Event::key`].
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let key = &self.bytes[self.key_at as usize..self.version_at as usize];
+        postcard::from_bytes(key).expect("reading the record walked over it")
+    }
+
+    /// Appends [`encode_key`] of the key to `to`.
+    pub fn push_key(&self, to: &mut Vec<u8>) {
+        let key = &self.bytes[self.key_at as usize..self.version_at as usize];
+        // Most keys need nothing that is not here.
+        match postcard::from_bytes(key) {
+            Ok(PassedKey::Int(key)) => encode_key(&Key::Int(key), to),
+            Ok(PassedKey::Uuid(key)) => encode_key(&Key::Uuid(key), to),
+            Ok(PassedKey::String(key)) => encode_string_key(key, to),
+            _ => encode_key(&self.key(), to),
+        }
     }
 
     /// The row that the record leaves, if it leaves one.
     #[must_use]
     pub fn row(&self) -> Option<RawRow<'a>> {
-        let body = self.body.filter(|_| self.op != Op::Delete)?;
-        Some(RawRow { head: self.head, body })
+        let body_at = self.body_at as usize;
+        // The first byte says that there is a body.
+        (!self.gone).then(|| RawRow {
+            head: &self.bytes[self.key_at as usize..body_at],
+            body: &self.bytes[body_at + 1..],
+        })
     }
 }
 
 /// A row as the bytes that the log holds.
 #[derive(Clone, Copy, Debug)]
 pub struct RawRow<'a> {
+    /// Key and version.
     head: &'a [u8],
     body: &'a [u8],
 }
 
 impl RawRow<'_> {
+    /// How many bytes [`RawRow::push`] appends.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a row always has a key")]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
     /// Appends the row to `to`, as postcard writes a [`crate::SnapshotRow`].
     pub fn push(&self, to: &mut Vec<u8>) {
-        to.reserve(self.head.len() + self.body.len());
+        to.reserve(self.len());
         to.extend_from_slice(self.head);
         to.extend_from_slice(self.body);
     }
@@ -130,6 +175,19 @@ enum Passed<'a> {
     Set(#[serde(deserialize_with = "nested")] Each<Passed<'a>>),
     Range(#[serde(deserialize_with = "nested")] Box<Range>),
     Geometry(Geometry),
+}
+
+/// A [`Key`] that was walked over: the same variants in the same order.
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "read for their length and what they have to be")]
+enum PassedKey<'a> {
+    Int(i64),
+    String(&'a str),
+    Uuid([u8; 16]),
+    #[serde(borrow)]
+    Array(Each<Passed<'a>>),
+    #[serde(borrow)]
+    Object(Fields<'a>),
 }
 
 /// Items, one after the other.

@@ -411,7 +411,7 @@ impl Frames<'_> {
                 };
                 let loaded = match self.last.take_if(|last| last.number == segment.number) {
                     Some(last) => Some(last),
-                    None => Loaded::read(&Fs, segment.number, &segment.path)?.map(Arc::new),
+                    None => Loaded::map(&Fs, segment.number, &segment.path)?.map(Arc::new),
                 };
                 let Some(loaded) = loaded else {
                     return Err(Error::Trimmed { first: segment.last_seq.next() });

@@ -537,8 +537,40 @@ pub(crate) fn read_all(file: &dyn File) -> std::io::Result<Bytes> {
 /// Bytes from `offset` on, `most` of them or as many as there are.
 pub(crate) fn read_range(file: &dyn File, offset: u64, most: u64) -> std::io::Result<Bytes> {
     let left = file.length()?.saturating_sub(offset).min(most);
-    let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX)];
-    let read = file.read_at(&mut bytes, offset)?;
+    let left = usize::try_from(left).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+    let mut bytes = vec![0; left];
+    let read = read_pieces(file, &mut bytes, offset)?;
     bytes.truncate(read);
     Ok(bytes.into())
+}
+
+/// Bytes from which on it takes longer to read them than to have another thread read half of them.
+const PIECE_BYTES: usize = 8 << 20;
+
+/// Fills `buffer` from `offset`, less at the end of the file.
+fn read_pieces(file: &dyn File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let piece = buffer.len().div_ceil(threads).max(PIECE_BYTES);
+    if buffer.len() <= piece {
+        return file.read_at(buffer, offset);
+    }
+    std::thread::scope(|scope| {
+        let starts = (offset..).step_by(piece);
+        let pieces: Vec<_> = buffer
+            .chunks_mut(piece)
+            .zip(starts)
+            .map(|(piece, at)| scope.spawn(move || Ok((piece.len(), file.read_at(piece, at)?))))
+            .collect();
+        let mut filled = 0;
+        let mut whole = true;
+        for piece in pieces {
+            let read: std::io::Result<(usize, usize)> =
+                piece.join().expect("reading does not panic");
+            let (most, read) = read?;
+            // Nothing counts after the end of the file.
+            filled += if whole { read } else { 0 };
+            whole &= read == most;
+        }
+        Ok(filled)
+    })
 }

@@ -37,6 +37,25 @@ impl Loaded {
             other => other.map_err(Error::io("open", path))?,
         };
         let bytes = read_still(file.as_ref()).map_err(Error::io("read", path))?;
+        Self::of(number, path, file.as_ref(), bytes)
+    }
+
+    /// [`Loaded::read`] of a segment with a successor in use: its file does not change, and need not be copied.
+    pub(crate) fn map(
+        storage: &dyn Storage,
+        number: u64,
+        path: &Path,
+    ) -> Result<Option<Self>, Error> {
+        let mapped =
+            storage.open(path, Access::Read).and_then(|file| Ok((storage.map(path)?, file)));
+        let (bytes, file) = match mapped {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::io("map", path))?,
+        };
+        Self::of(number, path, file.as_ref(), bytes)
+    }
+
+    fn of(number: u64, path: &Path, file: &dyn File, bytes: Bytes) -> Result<Option<Self>, Error> {
         let start = usize::try_from(HEADER_BYTES).unwrap_or(0);
         let header = match SegmentHeader::decode(&bytes, path) {
             Ok(header) => header,
@@ -47,7 +66,7 @@ impl Loaded {
             }
             Err(error) => return Err(error),
         };
-        let footer = Footer::read(file.as_ref(), header.salt).map_err(Error::io("read", path))?;
+        let footer = Footer::read(file, header.salt).map_err(Error::io("read", path))?;
         let until = match &footer {
             Ok(Some(footer)) => footer.frames_end,
             _ => u64::MAX,

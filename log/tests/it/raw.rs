@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use revenant_log::{
     Event, Op, RawRecord, Record, RowsItem, Seq, SnapshotItem, SnapshotRow, SourcePos, Value,
-    decode_record, encode_record,
+    decode_record, encode_key, encode_record,
 };
 
 use crate::golden::every_value;
@@ -47,7 +47,12 @@ fn assert_same(raw: &RawRecord<'_>, record: &Record) {
         (record.seq, record.time_us, record.feed_high)
     );
     assert_eq!((raw.ends_transaction, raw.op), (record.ends_transaction, event.op));
-    assert_eq!((raw.table, &raw.key), (event.table.as_ref(), &event.key));
+    assert_eq!((raw.table, raw.change.key()), (event.table.as_ref(), event.key.clone()));
+    assert_eq!(raw.change.table(), raw.table);
+    let (mut pushed, mut due) = (Vec::new(), Vec::new());
+    raw.change.push_key(&mut pushed);
+    encode_key(&event.key, &mut due);
+    assert_eq!(pushed, due);
     assert_eq!((raw.source, raw.stale), (event.source, event.stale));
 }
 
@@ -59,7 +64,7 @@ proptest! {
         let bytes = encoded(&record);
         let raw = RawRecord::read(Seq(9), &bytes).unwrap();
         assert_same(&raw, &record);
-        let pushed = raw.row().map(|row| {
+        let pushed = raw.change.row().map(|row| {
             let mut pushed = vec![7];
             row.push(&mut pushed);
             pushed.split_off(1)
@@ -101,7 +106,7 @@ proptest! {
         let mut bytes = 0;
         for record in &records {
             let mut row = Vec::new();
-            if let Some(raw) = RawRecord::read(record.seq, &encoded(record)).unwrap().row() {
+            if let Some(raw) = RawRecord::read(record.seq, &encoded(record)).unwrap().change.row() {
                 raw.push(&mut row);
                 item.push(&row);
                 bytes += row.len();
@@ -136,7 +141,7 @@ fn every_kind_of_value_is_walked_over() {
                 RawRecord::read(Seq(9), &bytes).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_same(&raw, &record);
             let mut pushed = Vec::new();
-            raw.row().unwrap().push(&mut pushed);
+            raw.change.row().unwrap().push(&mut pushed);
             assert_eq!(pushed, postcard::to_stdvec(&row(&record).unwrap()).unwrap(), "{text}");
         }
     }
