@@ -1,88 +1,81 @@
-//! From records to row changes. Pure: no I/O.
+//! From records to row changes as they are stored. Pure: no I/O.
 
-use std::cmp::Reverse;
 use std::ops::Range;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-use rapidhash::v3::rapidhash_v3;
-use revenant_log::{RawRecord, RawRow, Seq, SourcePos};
+use revenant_log::RawRecord;
 
-use crate::tables::{push_row_key, push_row_value};
+use crate::collapse::{Keys, Last, Rows, Touched};
+use crate::tables::{VALUE_HEAD_MOST, push_row_value};
 
-/// What records leave of the rows that they touch, whatever was there before: applying them again changes
-/// nothing more.
-///
-/// Of a row's events the last one that is not stale decides, also for a row that was deleted and created
-/// again; a reconciled row is set to what was found.
-#[derive(Default)]
-pub(crate) struct Collapse<'a> {
-    /// The stored keys of all rows, one after the other.
-    keys: Vec<u8>,
-    rows: Vec<Kept<'a>>,
-    by_key: HashTable<usize>,
-}
+/// What records leave, by key.
+pub(crate) struct Sorted<'a>(Rows<'a>);
 
-/// What is kept of a row's last record.
-struct Kept<'a> {
-    seq: Seq,
-    table: &'a str,
-    /// Where in the keys its stored key is.
-    key: Range<usize>,
-    source: SourcePos,
-    row: Option<RawRow<'a>>,
-}
-
-impl<'a> Collapse<'a> {
-    /// Room for as many rows.
-    pub(crate) fn with_capacity(rows: usize) -> Self {
-        Self { by_key: HashTable::with_capacity(rows), ..Self::default() }
+impl<'a> Sorted<'a> {
+    pub(crate) fn of(rows: &Rows<'a>) -> Self {
+        let key = |row: usize| rows.keys.get(row);
+        let count = rows.last.len();
+        // Most keys differ in the 8 bytes after what all of them start with: few comparisons look at a key.
+        let common = common_start((0..count).map(key));
+        let mut order: Vec<_> = (0..count).map(|row| (word(&key(row)[common..]), row)).collect();
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))));
+        let mut last = Vec::with_capacity(count);
+        let mut keys = Keys::with_room_of(&rows.keys);
+        for (_, row) in order {
+            last.push(rows.last[row]);
+            keys.push(key(row));
+        }
+        Self(Rows { last, keys })
     }
 
-    /// Takes a record that follows all that were taken.
-    pub(crate) fn take(&mut self, record: &RawRecord<'a>) {
-        if record.stale {
-            return;
-        }
-        let Self { keys, rows, by_key } = self;
-        let start = keys.len();
-        push_row_key(record.table, &record.key, keys);
-        let hash = |at: &usize| rapidhash_v3(&keys[rows[*at].key.clone()]);
-        let same = |at: &usize| keys[rows[*at].key.clone()] == keys[start..];
-        match by_key.entry(rapidhash_v3(&keys[start..]), same, hash) {
-            Entry::Occupied(known) => {
-                let kept = &mut rows[*known.get()];
-                (kept.seq, kept.source, kept.row) = (record.seq, record.source, record.row());
-                keys.truncate(start);
-            }
-            Entry::Vacant(place) => {
-                place.insert(rows.len());
-                let (seq, table, source) = (record.seq, record.table, record.source);
-                rows.push(Kept { seq, table, key: start..keys.len(), source, row: record.row() });
-            }
+    fn get(&self, row: usize) -> Option<(&[u8], &Last<'a>)> {
+        let last = self.0.last.get(row)?;
+        Some((self.0.keys.get(row), last))
+    }
+}
+
+/// How many bytes all `keys` start with alike.
+fn common_start<'k>(mut keys: impl Iterator<Item = &'k [u8]>) -> usize {
+    let Some(mut common) = keys.next() else { return 0 };
+    for key in keys {
+        if !key.starts_with(common) {
+            let same = common.iter().zip(key).take_while(|(a, b)| a == b).count();
+            common = &common[..same];
         }
     }
+    common.len()
+}
 
-    /// The rows as they are to be stored, in key order.
-    pub(crate) fn finish(self) -> Changes {
-        let Self { keys, mut rows, .. } = self;
-        rows.sort_unstable_by(|a, b| keys[a.key.clone()].cmp(&keys[b.key.clone()]));
-        let mut changes = Changes { keys, ..Changes::default() };
-        changes.rows.reserve_exact(rows.len());
-        for Kept { seq, table, key, source, row } in rows {
-            // Rows of a table stand together.
-            if changes.tables.last().is_none_or(|last| last != table) {
-                changes.tables.push(table.to_owned());
-            }
-            let table = changes.tables.len() - 1;
-            let start = changes.values.len();
-            let value = row.map(|row| {
-                push_row_value(&changes.keys[key.clone()], source, row, &mut changes.values);
-                start..changes.values.len()
-            });
-            changes.rows.push(Place { seq, table, key, value });
-        }
-        changes
+/// The first bytes, to be compared as one number.
+fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    let some = bytes.len().min(word.len());
+    word[..some].copy_from_slice(&bytes[..some]);
+    u64::from_be_bytes(word)
+}
+
+/// Rows of several, none in two of them, by key.
+pub(crate) struct Merged<'s, 'a> {
+    shares: &'s [Sorted<'a>],
+    /// The next of each.
+    next: Vec<usize>,
+}
+
+impl<'s, 'a> Merged<'s, 'a> {
+    pub(crate) fn of(shares: &'s [Sorted<'a>]) -> Self {
+        Self { shares, next: vec![0; shares.len()] }
+    }
+}
+
+impl<'s, 'a> Iterator for Merged<'s, 'a> {
+    type Item = (&'s [u8], &'s Last<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let shares = self.shares;
+        let heads = shares.iter().zip(&self.next).enumerate();
+        let heads = heads.filter_map(|(at, (share, next))| Some((at, share.get(*next)?)));
+        let (share, row) = heads.min_by_key(|(_, (key, _))| *key)?;
+        self.next[share] += 1;
+        Some(row)
     }
 }
 
@@ -91,14 +84,13 @@ impl<'a> Collapse<'a> {
 pub(crate) struct Changes {
     keys: Vec<u8>,
     values: Vec<u8>,
-    tables: Vec<String>,
+    /// Where the rows of each table end, which stand together.
+    tables: Vec<(String, usize)>,
     rows: Vec<Place>,
 }
 
 /// Where the parts of a change are.
 struct Place {
-    seq: Seq,
-    table: usize,
     key: Range<usize>,
     value: Option<Range<usize>>,
 }
@@ -106,10 +98,6 @@ struct Place {
 /// What becomes of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change<'a> {
-    /// The seq of the record that decides.
-    pub(crate) seq: Seq,
-    /// The row's table.
-    pub(crate) table: &'a str,
     /// Where it is stored.
     pub(crate) key: &'a [u8],
     /// The row as it is stored; `None` when it is gone.
@@ -119,34 +107,65 @@ pub(crate) struct Change<'a> {
 impl Changes {
     /// What `records` leave.
     pub(crate) fn of(records: &[RawRecord<'_>]) -> Self {
-        let mut collapse = Collapse::with_capacity(records.len());
+        let mut touched = Touched::new(1);
         for record in records {
-            collapse.take(record);
+            touched.take(record);
         }
-        collapse.finish()
+        let mut rows = Rows::default();
+        rows.add(&[touched], 0);
+        let rows = Sorted::of(&rows);
+        let bytes = rows.0.last.iter().filter_map(|row| row.change.row());
+        let bytes = bytes.map(|row| VALUE_HEAD_MOST + row.len()).sum();
+        let mut changes = Self { values: Vec::with_capacity(bytes), ..Self::default() };
+        changes.take(&mut Merged::of(&[rows]), usize::MAX);
+        changes
     }
 
-    fn iter(&self) -> impl Iterator<Item = Change<'_>> {
-        self.rows.iter().map(|row| Change {
-            seq: row.seq,
-            table: &self.tables[row.table],
-            key: &self.keys[row.key.clone()],
-            value: row.value.clone().map(|value| &self.values[value]),
+    /// The next of `rows`, of about as many `bytes` as stored but at least one; `None` if there are no more.
+    pub(crate) fn next_of(rows: &mut Merged<'_, '_>, bytes: usize) -> Option<Self> {
+        let mut changes = Self { values: Vec::with_capacity(bytes + bytes / 8), ..Self::default() };
+        changes.take(rows, bytes);
+        (!changes.rows.is_empty()).then_some(changes)
+    }
+
+    /// Takes the next of `rows` until there are so many `bytes`.
+    fn take(&mut self, rows: &mut Merged<'_, '_>, bytes: usize) {
+        let Self { keys, values, tables, rows: places } = self;
+        for (row_key, last) in rows {
+            let table = last.change.table();
+            match tables.last_mut() {
+                Some((last, end)) if last == table => *end += 1,
+                _ => tables.push((table.to_owned(), places.len() + 1)),
+            }
+            let (key, start) = (keys.len()..keys.len() + row_key.len(), values.len());
+            keys.extend_from_slice(row_key);
+            let value = last.change.row().map(|row| {
+                push_row_value(row_key, last.source, row, values);
+                start..values.len()
+            });
+            places.push(Place { key, value });
+            if values.len() + keys.len() >= bytes {
+                break;
+            }
+        }
+    }
+
+    /// Tables by name, each with its rows by key.
+    pub(crate) fn by_table(
+        &self,
+    ) -> impl Iterator<Item = (&str, impl Iterator<Item = Change<'_>>)> {
+        let mut start = 0;
+        self.tables.iter().map(move |(table, end)| {
+            let rows = &self.rows[start..*end];
+            start = *end;
+            (table.as_str(), rows.iter().map(|row| self.change(row)))
         })
     }
-}
 
-/// The changes of all `shares` by key. Of those with the same key the last one decides.
-pub(crate) fn merged(shares: &[Changes]) -> impl Iterator<Item = Change<'_>> {
-    let mut shares: Vec<_> = shares.iter().map(|share| share.iter().peekable()).collect();
-    std::iter::from_fn(move || {
-        let heads = shares.iter_mut().filter_map(|share| share.peek().copied());
-        let next = heads.min_by_key(|change| (change.key, Reverse(change.seq)))?;
-        for share in &mut shares {
-            share.next_if(|change| change.key == next.key);
-        }
-        Some(next)
-    })
+    fn change(&self, row: &Place) -> Change<'_> {
+        let value = row.value.clone().map(|value| &self.values[value]);
+        Change { key: &self.keys[row.key.clone()], value }
+    }
 }
 
 #[cfg(test)]
@@ -155,42 +174,93 @@ mod tests {
 
     use rand::rngs::StdRng;
     use rand::{Rng as _, SeedableRng as _};
+    use revenant_log::{Event, Key, Op, Record, Seq, SourcePos, Value, encode_record};
 
     use super::*;
 
-    /// Changes with these keys and seqs.
-    fn changes(rows: &BTreeMap<u8, u64>) -> Changes {
-        let mut changes = Changes { tables: vec!["t".into()], ..Changes::default() };
-        for (key, seq) in rows {
-            let (key_at, value_at) = (changes.keys.len(), changes.values.len());
-            changes.keys.push(*key);
-            changes.values.extend(seq.to_le_bytes());
-            let value = (seq % 3 > 0).then_some(value_at..changes.values.len());
-            let place = Place { seq: Seq(*seq), table: 0, key: key_at..key_at + 1, value };
-            changes.rows.push(place);
-        }
-        changes
+    fn record(random: &mut StdRng, seq: u64) -> Record {
+        let decimal = |text: &str| Value::Decimal(text.parse().unwrap());
+        let key = match random.random_range(0..4) {
+            0 => Key::Int(random.random_range(-2..2)),
+            1 => Key::String(
+                "same start ".to_owned() + ["", "a", "\0", "ab"][random.random_range(0..4)],
+            ),
+            2 => Key::Array(vec![decimal(["1", "1.0", "1.00", "2"][random.random_range(0..4)])]),
+            _ => Key::Uuid([random.random_range(0..3); 16]),
+        };
+        let gone = random.random_range(0..4) == 0;
+        let event = Event {
+            op: if gone { Op::Delete } else { Op::Update },
+            table: ["a", "ab"][random.random_range(0..2)].into(),
+            key,
+            version: Some(seq),
+            body: (!gone).then_some(Value::Int(seq.cast_signed())),
+            before: None,
+            source: SourcePos { versionstamp: seq, ordinal: 1 },
+            stale: random.random_range(0..8) == 0,
+        };
+        Record { seq: Seq(seq), time_us: 0, ends_transaction: true, feed_high: 0, event }
+    }
+
+    /// Key and seq of the rows of `changes`, by key.
+    type Found = Vec<(Vec<u8>, Option<i64>)>;
+
+    fn found<'c>(changes: impl Iterator<Item = Change<'c>>) -> Found {
+        let body =
+            |key: &[u8], value: &[u8]| match crate::tables::decode("row", key, value).unwrap() {
+                crate::tables::Row { body: Value::Int(seq), .. } => seq,
+                other => panic!("{other:?}"),
+            };
+        changes.map(|row| (row.key.to_vec(), row.value.map(|value| body(row.key, value)))).collect()
     }
 
     #[test]
-    fn shares_are_merged_by_key_and_the_last_change_of_a_row_decides() {
+    fn of_each_row_the_last_record_is_stored_in_key_order_however_records_are_shared_out() {
         for seed in 0..500 {
-            let mut random = StdRng::seed_from_u64(seed);
-            let mut shares = vec![BTreeMap::new(); random.random_range(0..5)];
+            let random = &mut StdRng::seed_from_u64(seed);
+            let records: Vec<_> =
+                (1..random.random_range(1..60)).map(|seq| record(random, seq)).collect();
             let mut model = BTreeMap::new();
-            for seq in 1..random.random_range(1..40) {
-                let key = random.random_range(0..20u8);
-                if shares.is_empty() {
-                    break;
-                }
-                let share = random.random_range(0..shares.len());
-                shares[share].insert(key, seq);
+            for Record { event, .. } in records.iter().filter(|record| !record.event.stale) {
+                let key = crate::tables::row_key(&event.table, &event.key);
+                let seq = event.body.as_ref().map(|_| event.source.versionstamp.cast_signed());
                 model.insert(key, seq);
             }
-            let shares: Vec<_> = shares.iter().map(changes).collect();
-            let found: Vec<_> = merged(&shares).collect();
-            let due = changes(&model);
-            assert_eq!(found, due.iter().collect::<Vec<_>>(), "seed {seed}");
+            let model: Found = model.into_iter().collect();
+            let bytes: Vec<_> = records
+                .iter()
+                .map(|record| {
+                    let mut bytes = Vec::new();
+                    encode_record(record, &mut bytes);
+                    (record.seq, bytes)
+                })
+                .collect();
+            let raw: Vec<_> =
+                bytes.iter().map(|(seq, bytes)| RawRecord::read(*seq, bytes).unwrap()).collect();
+            assert_eq!(
+                found(Changes::of(&raw).by_table().flat_map(|(_, rows)| rows)),
+                model,
+                "seed {seed}"
+            );
+
+            let (parts, threads) = (random.random_range(1..5), random.random_range(1..4));
+            let mut touched: Vec<_> = (0..threads).map(|_| Touched::new(parts)).collect();
+            for record in &raw {
+                touched[random.random_range(0..threads)].take(record);
+            }
+            let mut shares: Vec<_> =
+                (0..random.random_range(1..4)).map(|_| Rows::default()).collect();
+            for part in 0..parts {
+                let share = random.random_range(0..shares.len());
+                shares[share].add(&touched, part);
+            }
+            let shares: Vec<_> = shares.iter().map(Sorted::of).collect();
+            let mut merged = Merged::of(&shares);
+            let mut shared = Found::new();
+            while let Some(changes) = Changes::next_of(&mut merged, random.random_range(1..300)) {
+                shared.extend(found(changes.by_table().flat_map(|(_, rows)| rows)));
+            }
+            assert_eq!(shared, model, "seed {seed}");
         }
     }
 }

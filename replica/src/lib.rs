@@ -13,7 +13,8 @@
 //! send.
 
 mod apply;
-pub mod compare;
+pub mod collapse;
+mod compare;
 mod doubt;
 pub mod error;
 pub mod follower;

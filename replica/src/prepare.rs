@@ -1,32 +1,39 @@
-//! The log ahead of what is stored: batches of records, decoded by several threads and collapsed to sorted rows. Of each
-//! row the last record counts, and rows are stored in key order, which is several times as fast as in the log's.
+//! The log ahead of what is stored: records of many frames, decoded by several threads and collapsed to sorted rows. Of
+//! each row the last record counts, and rows are stored in key order, which is several times as fast as in the log's.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
 
 use revenant_log::{DecodeError, Frames, LocatedFrame, RawRecord, Seq};
 
-use crate::apply::{Changes, Collapse};
+use crate::apply::{Changes, Merged, Sorted};
+use crate::collapse::{Rows, Touched};
 use crate::error::Error;
 
 /// Bytes of frames that are collapsed together. The more, the fewer rows are stored twice, and the more memory is
-/// taken, about twice as much.
-const BATCH_BYTES: usize = 64 << 20;
+/// taken, up to as much again.
+const BATCH_BYTES: usize = 256 << 20;
 /// Bytes of frames that a thread takes at once.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Of chunks as long as they are to be, so many are a batch.
 const CHUNKS: usize = BATCH_BYTES / CHUNK_BYTES;
 /// One thread stores what these prepare: more of them would wait for it.
 const MOST_THREADS: usize = 4;
+/// Parts of a batch, each small enough for a processor's cache, and few enough to be written to all at once.
+const PARTS: usize = 16;
+/// Bytes of rows that are made ready to be stored at once, and how often, ahead of what is stored.
+const READY_BYTES: usize = 1 << 20;
+const READY: usize = 4;
 
-/// Rows that follow what is stored.
+/// What a batch brings the rows to.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Batch {
     /// The first seq of its records.
     pub(crate) first_seq: Seq,
     /// Its end, which ends a transaction.
     pub(crate) end: End,
-    /// The rows, by the threads that prepared them.
-    pub(crate) shares: Vec<Changes>,
 }
 
 /// The end of some records.
@@ -76,32 +83,72 @@ impl<'a> Preparer<'a> {
         Self { frames, next, to, threads: threads.min(MOST_THREADS) }
     }
 
-    /// The next batch; `None` at the end.
+    /// Whether there is certainly no batch any more.
+    pub(crate) fn is_done(&self) -> bool {
+        self.next > self.to
+    }
+
+    /// Prepares the next batch and has it stored by `store`, which gets its rows in key order while more of them are made
+    /// ready. Returns whether there was a batch.
     ///
     /// # Errors
-    /// [`Error::Log`]; [`Error::Gap`] if records are missing.
-    pub(crate) fn batch(&mut self) -> Result<Option<Batch>, Error> {
+    /// [`Error::Log`]; [`Error::Gap`] if records are missing; those of `store`, which must not keep what it has stored
+    /// when an item is an error.
+    pub(crate) fn batch(
+        &mut self,
+        store: impl FnOnce(Batch, &mut dyn Iterator<Item = Result<Changes, Error>>) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
         let first_seq = self.next;
         // What is decoded borrows from these.
         let chunks: Vec<OnceLock<Chunk>> = (0..CHUNKS).map(|_| OnceLock::new()).collect();
         let (ready, work) = channel();
         let work = Mutex::new(work);
-        let (read, prepared) = std::thread::scope(|scope| {
-            let collapse = || collapse(&work, first_seq);
-            let threads: Vec<_> = (0..self.threads).map(|_| scope.spawn(collapse)).collect();
+        let (read, decoded) = thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..self.threads).map(|_| scope.spawn(|| decode(&work, first_seq))).collect();
             let read = self.read(&chunks, ready);
-            let prepared: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
-            (read, prepared)
+            (read, joined(threads))
         });
-        let (mut end, mut shares) = (End::default(), Vec::new());
-        for share in prepared {
-            let share = share.map_err(|_| Error::Damaged("decoding failed".into()))?;
-            let (share_end, changes) = share?;
-            end = end.join(share_end);
-            shares.push(changes);
-        }
+        drop(work);
         read?;
-        Ok((end.seq >= first_seq).then_some(Batch { first_seq, end, shares }))
+        let (mut end, mut touched) = (End::default(), Vec::new());
+        for one in decoded? {
+            let (reached, one) = one?;
+            end = end.join(reached);
+            touched.push(one);
+        }
+        if end.seq < first_seq {
+            return Ok(false);
+        }
+        let next_part = AtomicUsize::new(0);
+        let shares = thread::scope(|scope| {
+            let sort = || sort(&touched, &next_part);
+            joined((0..self.threads).map(|_| scope.spawn(sort)).collect())
+        })?;
+        drop(touched);
+        thread::scope(|scope| {
+            // The last item says that it is the last: what ends without one is not whole.
+            let (filled, rows) = sync_channel(READY);
+            scope.spawn(move || {
+                let mut merged = Merged::of(&shares);
+                loop {
+                    let changes = Changes::next_of(&mut merged, READY_BYTES);
+                    let more = changes.is_some();
+                    // Nobody receives it if storing failed.
+                    if filled.send(changes).is_err() || !more {
+                        break;
+                    }
+                }
+            });
+            let mut rows = std::iter::from_fn(|| match rows.recv() {
+                Ok(changes) => changes.map(Ok),
+                Err(_) => Some(Err(Error::Damaged("rows could not be made ready".into()))),
+            });
+            store(Batch { first_seq, end }, &mut rows)
+        })?;
+        // To give back so much memory takes a while, which nobody needs to wait for.
+        thread::spawn(move || drop(chunks));
+        Ok(true)
     }
 
     /// Fills `chunks` and says so of each.
@@ -172,19 +219,37 @@ fn last_whole(frame: &LocatedFrame, to: Seq) -> Result<Option<Seq>, Error> {
     Ok(whole)
 }
 
-/// What the records in all chunks of `work` that this thread gets leave, from `first` on.
-fn collapse(work: &Mutex<Receiver<&Chunk>>, first: Seq) -> Result<(End, Changes), Error> {
-    let (mut end, mut collapse) = (End::default(), Collapse::default());
+/// What all `threads` return.
+fn joined<T>(threads: Vec<thread::ScopedJoinHandle<'_, T>>) -> Result<Vec<T>, Error> {
+    let failed = |_| Error::Damaged("a thread that prepares rows failed".into());
+    threads.into_iter().map(|thread| thread.join().map_err(failed)).collect()
+}
+
+/// The records in all chunks of `work` that this thread gets, from `first` on.
+fn decode<'c>(work: &Mutex<Receiver<&'c Chunk>>, first: Seq) -> Result<(End, Touched<'c>), Error> {
+    let (mut end, mut touched) = (End::default(), Touched::new(PARTS));
     loop {
         let chunk = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(chunk) = chunk else { return Ok((end, collapse.finish())) };
+        let Ok(chunk) = chunk else { return Ok((end, touched)) };
         for record in chunk.frames.iter().flat_map(records_of) {
             let record = record?;
             if (first..=chunk.last).contains(&record.seq) {
                 end.take(&record);
-                collapse.take(&record);
+                touched.take(&record);
             }
         }
+    }
+}
+
+/// The rows of all parts that this thread gets.
+fn sort<'c>(touched: &[Touched<'c>], next_part: &AtomicUsize) -> Sorted<'c> {
+    let mut rows = Rows::default();
+    loop {
+        let part = next_part.fetch_add(1, Ordering::Relaxed);
+        if part >= PARTS {
+            return Sorted::of(&rows);
+        }
+        rows.add(touched, part);
     }
 }
 

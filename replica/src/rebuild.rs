@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use revenant_log::{ReadOnlyLog, Seq};
@@ -200,7 +199,8 @@ fn begin(path: &Path, log: &ReadOnlyLog, to: Seq, from: Option<&Path>) -> Result
     Err(refused)
 }
 
-/// Applies the log's whole transactions up to `to`. While a batch is stored the next is prepared.
+/// Applies the log's whole transactions up to `to`. While a batch is prepared the one before is made durable: an
+/// interruption costs the batches in hand.
 fn apply_all(
     replica: &Replica,
     log: &ReadOnlyLog,
@@ -209,27 +209,20 @@ fn apply_all(
 ) -> Result<(), Error> {
     let first = replica.applied_seq().next();
     let mut preparer = Preparer::new(log.frames(first), first, to);
-    // Nothing in between: one batch in hand, one in the making.
-    let (batches, made) = sync_channel(0);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            loop {
-                let batch = preparer.batch().transpose();
-                let more = matches!(batch, Some(Ok(_)));
-                // Nobody receives it if applying failed.
-                let Some(batch) = batch else { break };
-                if batches.send(batch).is_err() || !more {
-                    break;
-                }
-            }
+    while !preparer.is_done() {
+        let (saved, more) = std::thread::scope(|scope| {
+            let stored = replica.applied_seq() >= first;
+            let saving = stored.then(|| scope.spawn(|| replica.save()));
+            let more = preparer.batch(|batch, rows| replica.load(batch, rows).map(drop));
+            (saving.map(std::thread::ScopedJoinHandle::join), more)
         });
-        for batch in made {
-            if replica.applied_seq() >= first {
-                // An interruption costs a batch.
-                progress(replica.save()?.seq());
-            }
-            replica.load(&batch?)?;
+        if let Some(saved) = saved {
+            let saved = saved.map_err(|_| Error::Damaged("making it durable failed".into()))?;
+            progress(saved?.seq());
         }
-        Ok(())
-    })
+        if !more? {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use redb::{
 use revenant_log::{LogId, RawRecord, Seq};
 use serde::Serialize;
 
-use crate::apply::{Change, Changes, merged};
+use crate::apply::Changes;
 use crate::doubt::Doubt;
 use crate::error::{Error, guarded};
 use crate::prepare::{Batch, End};
@@ -248,27 +248,35 @@ impl Replica {
         let feed_high = records[start..].iter().map(|record| record.feed_high).max().unwrap_or(0);
         let end = End { seq: last.seq, time_us: last.time_us, feed_high };
         let changes = Changes::of(&records[start..]);
-        guarded(|| self.write(&[changes], end))
+        guarded(|| self.write([Ok(changes)].into_iter(), end))
     }
 
-    /// Applies what was prepared, in one commit. Not durable on return.
+    /// Applies what is prepared, whose `rows` come in key order, in one commit. Not durable on return.
     ///
     /// # Errors
-    /// As [`Replica::apply`].
-    pub(crate) fn load(&self, batch: &Batch) -> Result<Seq, Error> {
+    /// As [`Replica::apply`]; those of `rows`.
+    pub(crate) fn load(
+        &self,
+        batch: Batch,
+        rows: &mut dyn Iterator<Item = Result<Changes, Error>>,
+    ) -> Result<Seq, Error> {
         let applied = self.applied_seq();
         if batch.first_seq != applied.next() {
             return Err(Error::Gap { applied, found: batch.first_seq });
         }
-        guarded(|| self.write(&batch.shares, batch.end))
+        guarded(|| self.write(rows, batch.end))
     }
 
-    fn write(&self, shares: &[Changes], end: End) -> Result<Seq, Error> {
+    fn write(
+        &self,
+        rows: impl Iterator<Item = Result<Changes, Error>>,
+        end: End,
+    ) -> Result<Seq, Error> {
         let mut stats_now = self.stats();
         let mut stats = stats_now.clone();
         let mut transaction = self.database().begin_write().map_err(Error::database("write"))?;
         transaction.set_durability(Durability::None).map_err(Error::database("write"))?;
-        write_rows(&transaction, merged(shares), &mut stats)?;
+        write_rows(&transaction, rows, &mut stats)?;
         let position = Position {
             log_id: self.log_id,
             applied_seq: end.seq,
@@ -439,81 +447,83 @@ fn check_contiguous(mut applied: Seq, records: &[RawRecord<'_>]) -> Result<(), E
     Ok(())
 }
 
-fn write_rows<'a>(
+/// Stores `changes`, which come in key order, and counts what they do to `stats`.
+fn write_rows(
     transaction: &WriteTransaction,
-    changes: impl Iterator<Item = Change<'a>>,
+    changes: impl Iterator<Item = Result<Changes, Error>>,
     stats: &mut BTreeMap<String, Stat>,
 ) -> Result<(), Error> {
     let mut rows = transaction.open_table(ROWS).map_err(Error::database("write"))?;
-    let mut touched: BTreeMap<&str, Stat> = BTreeMap::new();
-    if rows.is_empty().map_err(Error::database("write"))? {
-        append_rows(&mut rows, changes, &mut touched)?;
+    let touched = if rows.is_empty().map_err(Error::database("write"))? {
+        append_rows(&mut rows, changes)?
     } else {
-        change_rows(&mut rows, changes, stats, &mut touched)?;
-    }
+        change_rows(&mut rows, changes, stats)?
+    };
     drop(rows);
     let mut tables = transaction.open_table(TABLES).map_err(Error::database("write"))?;
     for (table, stat) in touched {
         let bytes = encode(table.as_bytes(), &stat);
-        tables.insert(table, bytes.as_slice()).map_err(Error::database("write"))?;
-        stats.insert(table.to_owned(), stat);
+        tables.insert(table.as_str(), bytes.as_slice()).map_err(Error::database("write"))?;
+        stats.insert(table, stat);
     }
     Ok(())
 }
 
 type RowsTable<'t> = Table<'t, &'static [u8], &'static [u8]>;
 
-/// Stores changes where nothing is stored: leaf by leaf, each full, which takes a fraction of the time.
-fn append_rows<'a>(
+/// Stores changes where nothing is stored: leaf by leaf, each full, which takes a fraction of the time. Returns the
+/// figures of the tables.
+fn append_rows(
     rows: &mut RowsTable<'_>,
-    changes: impl Iterator<Item = Change<'a>>,
-    touched: &mut BTreeMap<&'a str, Stat>,
-) -> Result<(), Error> {
+    changes: impl Iterator<Item = Result<Changes, Error>>,
+) -> Result<BTreeMap<String, Stat>, Error> {
     let end = rows.upper_bound_mut(Bound::<&[u8]>::Unbounded);
     let mut end = end.map_err(Error::database("write"))?;
-    let mut changes = changes.peekable();
-    // Rows of a table stand together.
-    while let Some(table) = changes.peek().map(|change| change.table) {
-        let mut stat = Stat::default();
-        while let Some(change) = changes.next_if(|change| change.table == table) {
-            let Some(value) = change.value else { continue };
-            end.insert_before(change.key, value).map_err(Error::database("write"))?;
-            stat.toggle(value)?;
-            stat.rows += 1;
-        }
-        touched.insert(table, stat);
-    }
-    end.close().map_err(Error::database("write"))
-}
-
-/// Stores changes among what is stored.
-fn change_rows<'a>(
-    rows: &mut RowsTable<'_>,
-    changes: impl Iterator<Item = Change<'a>>,
-    stats: &BTreeMap<String, Stat>,
-    touched: &mut BTreeMap<&'a str, Stat>,
-) -> Result<(), Error> {
-    let mut changes = changes.peekable();
-    while let Some(table) = changes.peek().map(|change| change.table) {
-        let mut stat = stats.get(table).copied().unwrap_or_default();
-        while let Some(change) = changes.next_if(|change| change.table == table) {
-            let old = match change.value {
-                Some(value) => rows.insert(change.key, value),
-                None => rows.remove(change.key),
-            };
-            if let Some(old) = old.map_err(Error::database("write"))? {
-                stat.toggle(old.value())?;
-                let few = || Error::Damaged(format!("table {table} counts too few rows"));
-                stat.rows = stat.rows.checked_sub(1).ok_or_else(few)?;
-            }
-            if let Some(value) = change.value {
+    let mut stats = BTreeMap::new();
+    for changes in changes {
+        for (table, changes) in changes?.by_table() {
+            let stat: &mut Stat = stats.entry(table.to_owned()).or_default();
+            for change in changes {
+                let Some(value) = change.value else { continue };
+                end.insert_before(change.key, value).map_err(Error::database("write"))?;
                 stat.toggle(value)?;
                 stat.rows += 1;
             }
         }
-        touched.insert(table, stat);
     }
-    Ok(())
+    end.close().map_err(Error::database("write"))?;
+    Ok(stats)
+}
+
+/// Stores changes among what is stored. Returns the figures of the tables that they touch, which were as `stats` says.
+fn change_rows(
+    rows: &mut RowsTable<'_>,
+    changes: impl Iterator<Item = Result<Changes, Error>>,
+    stats: &BTreeMap<String, Stat>,
+) -> Result<BTreeMap<String, Stat>, Error> {
+    let mut touched = BTreeMap::new();
+    for changes in changes {
+        for (table, changes) in changes?.by_table() {
+            let before = || stats.get(table).copied().unwrap_or_default();
+            let stat: &mut Stat = touched.entry(table.to_owned()).or_insert_with(before);
+            for change in changes {
+                let old = match change.value {
+                    Some(value) => rows.insert(change.key, value),
+                    None => rows.remove(change.key),
+                };
+                if let Some(old) = old.map_err(Error::database("write"))? {
+                    stat.toggle(old.value())?;
+                    let few = || Error::Damaged(format!("table {table} counts too few rows"));
+                    stat.rows = stat.rows.checked_sub(1).ok_or_else(few)?;
+                }
+                if let Some(value) = change.value {
+                    stat.toggle(value)?;
+                    stat.rows += 1;
+                }
+            }
+        }
+    }
+    Ok(touched)
 }
 
 fn write_position(transaction: &WriteTransaction, position: &Position) -> Result<(), Error> {

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{
+    AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageError,
+};
 use revenant_log::{Key, LogId, RowsItem, Seq};
 use serde::Serialize;
 
@@ -237,29 +240,70 @@ impl Snapshot {
 
     /// [`Snapshot::verify`] that gives up, and returns false, soon after `stop` is set.
     pub(crate) fn verify_unless(&self, stop: &AtomicBool) -> Result<bool, Error> {
-        let kept = self.stats()?;
-        let mut rows = 0;
-        for (name, stat) in &kept {
-            let mut found = Stat::default();
-            rows_after(&self.rows, name, None, |key, value| {
-                check("row", key, value)?;
-                found.toggle(value)?;
-                found.rows += 1;
-                Ok(!found.rows.is_multiple_of(STOP_ROWS) || !stop.load(Ordering::Acquire))
-            })?;
-            if stop.load(Ordering::Acquire) {
-                return Ok(false);
-            }
-            check_stat(name, found, *stat)?;
-            rows += found.rows;
-        }
         let all = redb::ReadableTableMetadata::len(&self.rows).map_err(Error::database("read"))?;
-        if all != rows {
-            return Err(Error::Damaged(format!("{all} rows, {rows} of them in a table")));
+        // The first half from the start on, the other from the end: half of the time.
+        let (found, rest) = std::thread::scope(|scope| {
+            let rest =
+                scope.spawn(|| guarded(|| self.count(self.each()?.rev(), all - all / 2, stop)));
+            let found = guarded(|| self.count(self.each()?, all / 2, stop));
+            let failed = |_| Error::Damaged("a thread that verifies failed".into());
+            (found, rest.join().map_err(failed))
+        });
+        let (mut found, rest) = (found?, rest??);
+        if stop.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        for (table, stat) in rest {
+            let whole: &mut Stat = found.entry(table).or_default();
+            whole.rows += stat.rows;
+            whole.signature ^= stat.signature;
+        }
+        for (table, kept) in self.stats()? {
+            check_stat(&table, found.remove(&table).unwrap_or_default(), kept)?;
         }
         Ok(true)
     }
+
+    /// All rows, by key.
+    fn each(&self) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, Error> {
+        self.rows.iter().map_err(Error::database("read"))
+    }
+
+    /// The figures of the first `most` of `rows`, by table; of fewer soon after `stop` is set.
+    fn count<'r>(
+        &self,
+        mut rows: impl Iterator<Item = Result<StoredRow<'r>, StorageError>>,
+        most: u64,
+        stop: &AtomicBool,
+    ) -> Result<BTreeMap<String, Stat>, Error> {
+        let tables = self.stats()?.into_keys();
+        let mut tables: Vec<_> =
+            tables.map(|name| (prefix(&name), name, Stat::default())).collect();
+        let mut at = 0;
+        for number in 0..most {
+            if number.is_multiple_of(STOP_ROWS) && stop.load(Ordering::Acquire) {
+                break;
+            }
+            let Some(row) = rows.next() else { break };
+            let (key, value) = row.map_err(Error::database("read"))?;
+            let (key, value) = (key.value(), value.value());
+            let of = |table: &(Vec<u8>, String, Stat)| key.starts_with(&table.0);
+            if !tables.get(at).is_some_and(of) {
+                let found = tables.iter().position(of);
+                at = found
+                    .ok_or_else(|| Error::Damaged("a row of a table that is not kept".into()))?;
+            }
+            check("row", key, value)?;
+            let stat = &mut tables[at].2;
+            stat.toggle(value)?;
+            stat.rows += 1;
+        }
+        Ok(tables.into_iter().map(|(_, name, stat)| (name, stat)).collect())
+    }
 }
+
+/// Key and value of a row as redb gives them.
+type StoredRow<'r> = (AccessGuard<'r, &'static [u8]>, AccessGuard<'r, &'static [u8]>);
 
 /// Rows after which it is looked whether to stop.
 const STOP_ROWS: u64 = 4096;

@@ -6,7 +6,7 @@
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use redb::TableDefinition;
 use revenant_log::order::encode_string;
-use revenant_log::{Key, LogId, RawRow, Seq, SourcePos, Value, encode_key};
+use revenant_log::{Key, LogId, RawChange, RawRow, Seq, SourcePos, Value, encode_key};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -27,6 +27,9 @@ const LAYOUT: u8 = 3;
 const HASH_BYTES: usize = 16;
 /// Bytes in front of every body.
 const HEAD_BYTES: usize = 1 + HASH_BYTES;
+
+/// Bytes that [`push_row_value`] puts in front of a row at most: the head and two varints.
+pub(crate) const VALUE_HEAD_MOST: usize = HEAD_BYTES + 10 + 5;
 
 /// Where the rows stand in which log and in its source; changes in the commit that changes the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,10 +99,10 @@ pub(crate) fn row_key(table: &str, key: &Key) -> Vec<u8> {
     bytes
 }
 
-/// Appends the row's [`row_key`] to `to`.
-pub(crate) fn push_row_key(table: &str, key: &Key, to: &mut Vec<u8>) {
+/// Appends the [`row_key`] of the row of `table` that `change` is of to `to`.
+pub(crate) fn push_row_key(table: &str, change: &RawChange<'_>, to: &mut Vec<u8>) {
     push_prefix(table, to);
-    encode_key(key, to);
+    change.push_key(to);
 }
 
 /// Appends `row`, whose last change stands at `source` and which is to stand under `key`, to `to` as it is stored.
