@@ -30,8 +30,10 @@ use revenant_log::{
 use revenant_replica::{RebuildConfig, Replica, ReplicaConfig, Scan, rebuild};
 use serde_json::{Value as Json, json};
 
-/// Records in all; a third of them create a row, the rest change one.
+/// Records that are applied; a third of them create a row, the rest change one.
 const RECORDS: u64 = 200_000;
+/// Records of the log that is rebuilt from: several segments of it.
+const REBUILT_RECORDS: u64 = 1_000_000;
 /// Records in one commit: what a follower reads at once when it is behind.
 const COMMIT_RECORDS: usize = 20_000;
 /// Bytes of text in each row.
@@ -64,12 +66,16 @@ type Failure = Box<dyn std::error::Error>;
 /// Seconds that one round took.
 struct Round {
     bare_write: f64,
-    bare_load: f64,
-    /// Loading row by row instead.
-    bare_insert: f64,
     bare_read: f64,
     apply: f64,
     pages: f64,
+}
+
+/// Seconds that one round of loading took.
+struct Loading {
+    bare_load: f64,
+    /// Row by row instead.
+    bare_insert: f64,
     rebuild: f64,
 }
 
@@ -86,43 +92,30 @@ fn main() -> Result<(), Failure> {
 }
 
 fn run(dir: &Path) -> Result<Json, Failure> {
-    let records = records();
+    let records = records(RECORDS);
     let pairs: Vec<_> = records.iter().map(stored).collect();
-    let log_dir = write_log(dir, &records)?;
     let records: Vec<_> = records.iter().map(encoded).collect();
     let mut rounds = Vec::new();
     for number in 0..ROUNDS {
         let dir = dir.join(number.to_string());
         std::fs::create_dir_all(&dir)?;
-        rounds.push(round(&dir, &records, &pairs, &log_dir)?);
+        rounds.push(round(&dir, &records, &pairs)?);
         std::fs::remove_dir_all(&dir)?;
     }
-    let median = |pick: fn(&Round) -> f64| {
-        let mut seconds: Vec<_> = rounds.iter().map(pick).collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds[seconds.len() / 2]
-    };
-    let floor = rounds.iter().map(|round| round.bare_write);
-    let lowest = floor.clone().fold(f64::INFINITY, f64::min);
-    let steady = floor.fold(0.0, f64::max) / lowest <= STEADY;
+    let median = |pick: fn(&Round) -> f64| median(rounds.iter().map(pick));
     let (bare_write, bare_read) = (median(|one| one.bare_write), median(|one| one.bare_read));
-    let (bare_load, bare_insert) = (median(|one| one.bare_load), median(|one| one.bare_insert));
-    let apply = lane("apply", median(|one| one.apply), bare_write, APPLY_LEAST);
-    let mut rebuild = lane("rebuild", median(|one| one.rebuild), bare_load, REBUILD_LEAST);
-    let by_insert = bare_insert / median(|one| one.rebuild);
-    println!(
-        "          ratio {by_insert:.2} to redb's load row by row, {:.1} ms",
-        bare_insert * 1e3
-    );
-    rebuild["ratio_to_inserts"] = by_insert.into();
-    let pages = lane("pages", median(|one| one.pages), bare_read, PAGES_LEAST);
+    let apply = lane("apply", RECORDS, median(|one| one.apply), bare_write, APPLY_LEAST);
+    let pages = lane("pages", RECORDS, median(|one| one.pages), bare_read, PAGES_LEAST);
+    let rebuild = rebuilding(dir)?;
+    let steady = steady(rounds.iter().map(|round| round.bare_write)) && rebuild["steady"] == true;
     let open = opening(dir, &records)?;
     let bootstraps = bootstraps(dir)?;
-    let lanes = [&apply, &rebuild, &pages, &open, &bootstraps];
+    let lanes = [&apply, &pages, &rebuild, &open, &bootstraps];
     Ok(json!({
         "show": "bench-replica",
         "pass": steady && lanes.iter().all(|lane| lane["pass"] == true),
         "records": RECORDS,
+        "rebuilt_records": REBUILT_RECORDS,
         "commit_records": COMMIT_RECORDS,
         "steady": steady,
         "apply": apply,
@@ -134,34 +127,79 @@ fn run(dir: &Path) -> Result<Json, Failure> {
 }
 
 /// Prints a lane and returns it: seconds for the same work, and bare redb's.
-fn lane(name: &str, seconds: f64, bare: f64, least: f64) -> Json {
+fn lane(name: &str, records: u64, seconds: f64, bare: f64, least: f64) -> Json {
     let ratio = bare / seconds;
     println!(
         "{name:9} {:8.1} ms   bare redb {:8.1} ms   ratio {ratio:.2}, at least {least:.2} is due",
         seconds * 1e3,
         bare * 1e3
     );
-    let per_s = (RECORDS as f64 / seconds).round();
+    let per_s = (records as f64 / seconds).round();
     json!({ "seconds": seconds, "bare_seconds": bare, "records_per_s": per_s, "ratio": ratio,
         "least": least, "pass": ratio >= least })
+}
+
+/// The middle one.
+fn median(seconds: impl Iterator<Item = f64>) -> f64 {
+    let mut seconds: Vec<_> = seconds.collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+fn steady(floor: impl Iterator<Item = f64> + Clone) -> bool {
+    let lowest = floor.clone().fold(f64::INFINITY, f64::min);
+    floor.fold(0.0, f64::max) / lowest <= STEADY
 }
 
 fn round(
     dir: &Path,
     records: &[(Seq, Vec<u8>)],
     pairs: &[(Vec<u8>, Vec<u8>)],
-    log_dir: &Path,
 ) -> Result<Round, Failure> {
     let (bare_write, bare_read) = bare(&dir.join("bare"), pairs)?;
-    let bare_load = load(&dir.join("loaded"), pairs, append_sorted)?;
-    let bare_insert = load(&dir.join("inserted"), pairs, insert_sorted)?;
-    let path = dir.join("replica");
-    let (apply, pages) = replica(&path, records)?;
-    let started = Instant::now();
-    let report = rebuild(log_dir, &dir.join("rebuilt"), &RebuildConfig::default(), |_| {})?;
-    let rebuild = started.elapsed().as_secs_f64();
-    assert_eq!(report.seq, RECORDS, "the rebuild has every record");
-    Ok(Round { bare_write, bare_load, bare_insert, bare_read, apply, pages, rebuild })
+    let (apply, pages) = replica(&dir.join("replica"), records)?;
+    Ok(Round { bare_write, bare_read, apply, pages })
+}
+
+/// A replica from a log, next to redb loading what is left of it, which it finds in memory, sorted.
+fn rebuilding(dir: &Path) -> Result<Json, Failure> {
+    let records = records(REBUILT_RECORDS);
+    let pairs: Vec<_> = records.iter().map(stored).collect();
+    let log_dir = write_log(dir, &records)?;
+    drop(records);
+    let sorted: Sorted<'_> = pairs.iter().map(|(key, value)| (key, value)).collect();
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let path = dir.join("loaded");
+        let bare_load = load(&path, &sorted, append_sorted)?;
+        let bare_insert = load(&path, &sorted, insert_sorted)?;
+        still();
+        let started = Instant::now();
+        let report = rebuild(&log_dir, &path, &RebuildConfig::default(), |_| {})?;
+        let rebuild = started.elapsed().as_secs_f64();
+        std::fs::remove_file(&path)?;
+        assert_eq!(report.seq, REBUILT_RECORDS, "the rebuild has every record");
+        assert_eq!(report.tables[0].rows, sorted.len() as u64, "and every row");
+        rounds.push(Loading { bare_load, bare_insert, rebuild });
+    }
+    let median_of = |pick: fn(&Loading) -> f64| median(rounds.iter().map(pick));
+    let (seconds, bare) = (median_of(|one| one.rebuild), median_of(|one| one.bare_load));
+    let mut found = lane("rebuild", REBUILT_RECORDS, seconds, bare, REBUILD_LEAST);
+    let inserts = median_of(|one| one.bare_insert);
+    println!(
+        "          ratio {:.2} to redb's load row by row, {:.1} ms",
+        inserts / seconds,
+        inserts * 1e3
+    );
+    found["ratio_to_inserts"] = (inserts / seconds).into();
+    found["rows"] = sorted.len().into();
+    found["steady"] = steady(rounds.iter().map(|round| round.bare_load)).into();
+    Ok(found)
+}
+
+/// Waits until nothing is left to be written, so that no measurement pays for the one before.
+fn still() {
+    rustix::fs::sync();
 }
 
 /// A log of all records, to rebuild from.
@@ -183,10 +221,10 @@ fn write_log(dir: &Path, records: &[Record]) -> Result<PathBuf, Failure> {
     Ok(dir)
 }
 
-fn records() -> Vec<Record> {
+fn records(count: u64) -> Vec<Record> {
     let mut random = StdRng::seed_from_u64(1);
     let mut keys: Vec<Key> = Vec::new();
-    (1..=RECORDS)
+    (1..=count)
         .map(|seq| {
             let new = keys.is_empty() || random.random_range(0..3) == 0;
             if new {
@@ -265,23 +303,25 @@ fn bare(path: &Path, pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<(f64, f64), Failure
 type Sorted<'a> = BTreeMap<&'a Vec<u8>, &'a Vec<u8>>;
 type RowsTable<'t> = Table<'t, &'static [u8], &'static [u8]>;
 
-/// Seconds that loading took: of each key the last value, sorted; the file is durable and closed.
+/// Seconds that loading took; the file is then durable, closed, and removed.
 fn load(
     path: &Path,
-    pairs: &[(Vec<u8>, Vec<u8>)],
+    sorted: &Sorted<'_>,
     store: fn(&mut RowsTable<'_>, &Sorted<'_>) -> Result<(), Failure>,
 ) -> Result<f64, Failure> {
-    let sorted: Sorted<'_> = pairs.iter().map(|(key, value)| (key, value)).collect();
+    still();
     let started = Instant::now();
     let cache_bytes = ReplicaConfig::default().cache_bytes;
     let database = Database::builder().set_cache_size(cache_bytes).create(path)?;
     let transaction = database.begin_write()?;
     let mut rows = transaction.open_table(ROWS)?;
-    store(&mut rows, &sorted)?;
+    store(&mut rows, sorted)?;
     drop(rows);
     transaction.commit()?;
     drop(database);
-    Ok(started.elapsed().as_secs_f64())
+    let seconds = started.elapsed().as_secs_f64();
+    std::fs::remove_file(path)?;
+    Ok(seconds)
 }
 
 fn append_sorted(rows: &mut RowsTable<'_>, sorted: &Sorted<'_>) -> Result<(), Failure> {
