@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use revenant_log::ballast::BALLAST_FILE;
 use revenant_log::step::StepLog;
+use revenant_log::storage::Storage as _;
 use revenant_log::storage::sim::Sim;
 use revenant_log::{Error, ErrorKind, Log, LogConfig, ReadOnlyLog, Seq, Witnesses, verify};
 
@@ -93,6 +94,20 @@ async fn a_trim_makes_the_space_that_a_full_log_waits_for() {
         assert!(report.segments.len() >= 2, "{report:?}");
     };
     fills_and_goes_on(&log, trim).await;
+}
+
+#[test]
+fn a_segment_that_there_is_no_space_for_leaves_no_file() {
+    let sim = Sim::default();
+    sim.limit(SEGMENT + SEGMENT / 2);
+    let (mut log, _) =
+        StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none()).unwrap();
+    assert!(matches!(log.keep(), Err(Error::Full { bytes: SEGMENT, .. })));
+    let files = || sim.list(Path::new("/log/seg")).unwrap();
+    assert_eq!(files(), ["0000000001.log"]);
+    sim.limit(2 * SEGMENT);
+    log.keep().unwrap();
+    assert_eq!(files().len(), 2);
 }
 
 #[test]
