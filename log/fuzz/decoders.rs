@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use revenant_log::frame::{Control, FRAME_HEADER_BYTES, Frame, FrameHeader, RECORDS_HEADER_BYTES};
+use revenant_log::segment::compressed::{
+    ENTRY_BYTES as COMPRESSED_ENTRY_BYTES, TRAILER_BYTES as COMPRESSED_TRAILER_BYTES,
+};
 use revenant_log::segment::footer::{Footer, TRAILER_BYTES};
 use revenant_log::segment::header::SegmentHeader;
 use revenant_log::step::StepLog;
@@ -35,6 +38,7 @@ pub(crate) const DECODERS: &[Decoder] = &[
     Decoder { name: "batch", run: batch },
     Decoder { name: "snapshot", run: snapshot },
     Decoder { name: "segment", run: segment },
+    Decoder { name: "compressed", run: compressed },
 ];
 
 /// Runs the decoder of this name.
@@ -190,9 +194,19 @@ fn snapshot(bytes: &[u8]) -> u64 {
 
 /// The bytes as the only segment of a log: opened for writing, read whole, verified.
 fn segment(bytes: &[u8]) -> u64 {
+    log_of(mend_segment(bytes))
+}
+
+/// The same of a compressed segment, whose pieces are then what they are.
+fn compressed(bytes: &[u8]) -> u64 {
+    log_of(bytes.to_vec()) + log_of(mend_compressed(bytes))
+}
+
+/// The only segment of a log, but for a successor that it lacks if it is sealed.
+fn log_of(file: Vec<u8>) -> u64 {
     let path = Path::new("/log/seg/0000000001.log");
     let mut disk = Disk::default();
-    disk.put(path, Some(mend_segment(bytes)));
+    disk.put(path, Some(file));
     let config =
         LogConfig { segment_bytes: 64 << 10, frame_bytes: 2 << 10, ..LogConfig::new("/log") };
     let found = verify_on(&Sim::boot(disk.clone()), Path::new("/log"), &[]);
@@ -209,6 +223,44 @@ fn segment(bytes: &[u8]) -> u64 {
         }
     }
     1
+}
+
+/// The header page, the pieces, their table and the trailer with checksums that hold.
+fn mend_compressed(bytes: &[u8]) -> Vec<u8> {
+    const PAGE: usize = 4096;
+    let mut file = bytes.to_vec();
+    let Some(trailer) = file.len().checked_sub(COMPRESSED_TRAILER_BYTES) else { return file };
+    if trailer < PAGE {
+        return file;
+    }
+    file[..8].copy_from_slice(b"REVNTLOG");
+    file[8..16].copy_from_slice(&[1, 0, 1, 0, 1, 0, 0, 0]);
+    let crc = crc32fast::hash(&file[..124]).to_le_bytes();
+    file[124..128].copy_from_slice(&crc);
+    let u32_at =
+        |file: &[u8], at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("4 bytes"));
+    let salt = u32_at(&file, 64);
+    let count = u32_at(&file, trailer + 20);
+    let table = (count as usize).checked_mul(COMPRESSED_ENTRY_BYTES);
+    if let Some(table) = table.and_then(|bytes| trailer.checked_sub(bytes))
+        && table >= PAGE
+    {
+        let mut start = PAGE;
+        for number in 0..count {
+            let at = table + number as usize * COMPRESSED_ENTRY_BYTES;
+            let end = start.saturating_add(u32_at(&file, at) as usize).min(table);
+            let crc = crc_from(salt ^ number, &file[start..end]);
+            file[at + 4..at + 8].copy_from_slice(&crc);
+            start = end;
+        }
+        let crc = crc32fast::hash(&file[table..trailer]).to_le_bytes();
+        file[trailer + 56..trailer + 60].copy_from_slice(&crc);
+    }
+    file[trailer..trailer + 8].copy_from_slice(b"REVNTZST");
+    file[trailer + 24..trailer + 56].fill(0);
+    let crc = crc_from(salt, &file[trailer..trailer + 60]);
+    file[trailer + 60..].copy_from_slice(&crc);
+    file
 }
 
 /// A header page and frames whose checksums hold, in a file of the length that the header names.

@@ -35,6 +35,10 @@ pub struct LogConfig {
     pub scrub_every: Duration,
     /// What gets sealed segments before a trim removes them. Default: nothing.
     pub archive: Option<Arc<dyn Archive>>,
+    /// At which level of zstd sealed segments are compressed in the background, 1 to 19; 0: they stay as they are.
+    /// Default 0: reading a compressed segment costs decompressing 64 KiB for each place, and a build older than
+    /// format 1.1 refuses a log with one.
+    pub compress_level: i32,
     /// After how long without appends the tail is marked as acknowledged. Default 20 ms.
     pub idle_mark: Duration,
 }
@@ -53,6 +57,7 @@ impl LogConfig {
             scrub_bytes_per_s: 0,
             scrub_every: Duration::from_hours(24),
             archive: None,
+            compress_level: 0,
             idle_mark: Duration::from_millis(20),
         }
     }
@@ -70,6 +75,9 @@ impl LogConfig {
         }
         if self.queue_bytes < 1 << 20 {
             return bad("queue_bytes", "must be at least 1 MiB".into());
+        }
+        if !(0..=19).contains(&self.compress_level) {
+            return bad("compress_level", "must be 1 to 19, or 0 for none".into());
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::segment::compressed::Damage;
 use crate::seq::Seq;
 
 /// A failure of the log.
@@ -144,6 +145,10 @@ pub enum Corruption {
     /// The footer does not hold.
     #[error("footer: {0}")]
     Footer(String),
+    /// The pieces of a compressed segment, or the table of them, do not hold. The offset is that of the segment as
+    /// it was written; the text says where in the file.
+    #[error("compressed segment: {0}")]
+    Compressed(String),
     /// The audit chain does not join.
     #[error("audit chain: {0}")]
     Chain(String),
@@ -178,9 +183,16 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// The disk refused, or gave a piece of a compressed segment that does not hold.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| match Damage::of(&source) {
+            Some(damage) => {
+                let (offset, reason) = (damage.offset, damage.corruption());
+                Self::Corrupt { path, offset, seq: Seq::ZERO, reason }
+            }
+            None => Self::Io { action, path, source },
+        }
     }
 
     /// [`Error::io`] for a new file of `bytes` bytes: [`Error::Full`] if there is no space for it.

@@ -49,6 +49,7 @@ pub mod format {}
 pub mod archive;
 pub mod ballast;
 pub mod chain;
+pub mod compress;
 pub mod config;
 pub mod durable;
 pub mod error;
@@ -58,6 +59,7 @@ pub mod json;
 pub mod latency;
 pub mod log;
 mod map;
+mod nice;
 pub mod order;
 pub mod raw;
 pub mod read_only;
@@ -80,6 +82,7 @@ mod writer;
 
 pub use archive::{Archive, DirArchive, Sealed};
 pub use chain::{Anchor, ChainHash};
+pub use compress::CompressStats;
 pub use config::{LogConfig, Witnesses};
 pub use durable::DurableSeq;
 pub use error::{Corruption, Error, ErrorKind};

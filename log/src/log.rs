@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::archive::Archiver;
 use crate::ballast::Ballast;
 use crate::chain::Anchor;
+use crate::compress::{CompressStats, Compressor};
 use crate::config::{LogConfig, Witnesses};
 use crate::durable::DurableSeq;
 use crate::error::Error;
@@ -65,7 +66,7 @@ pub struct LogStats {
     pub segments: usize,
     /// Of these, sealed.
     pub sealed: usize,
-    /// Bytes of frames, headers and footers in them.
+    /// Bytes of frames, headers and footers in them, of compressed ones as they are on the disk.
     pub bytes: u64,
     /// Appends acknowledged.
     pub appends: u64,
@@ -83,6 +84,8 @@ pub struct LogStats {
     pub archived: u64,
     /// Why the archive did not take the next one.
     pub archive_error: Option<String>,
+    /// What compression did.
+    pub compress: CompressStats,
     /// What opening found and did.
     pub recovery: RecoveryReport,
 }
@@ -105,6 +108,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     keeper: Arc<Keeper>,
     scrub: Arc<Scrub>,
+    compressor: Arc<Compressor>,
     archiver: Option<Arc<Archiver>>,
     recovery: RecoveryReport,
 }
@@ -158,8 +162,15 @@ impl Log {
         recovery: RecoveryReport,
     ) -> Result<Self, Error> {
         let queue = Arc::new(Queue::default());
+        let compressor = Arc::new(Compressor::new(
+            Arc::clone(&shared),
+            Arc::clone(&writer.spare),
+            config.compress_level,
+            config.segment_bytes,
+        ));
         let keeper = Arc::new(Keeper {
             config: config.clone(),
+            compressor: Arc::clone(&compressor),
             shared: Arc::clone(&shared),
             spare: Arc::clone(&writer.spare),
             ballast: Ballast::new(&config.dir, config.ballast_bytes, 2 * config.segment_bytes),
@@ -197,6 +208,10 @@ impl Log {
             let scrub = Arc::clone(&scrub);
             threads.push(spawn("log-scrub", Box::new(move || scrub.run()))?);
         }
+        if config.compress_level > 0 {
+            let compressor = Arc::clone(&compressor);
+            threads.push(spawn("log-compress", Box::new(move || compressor.run()))?);
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 shared,
@@ -206,6 +221,7 @@ impl Log {
                 threads: Mutex::new(threads),
                 keeper,
                 scrub,
+                compressor,
                 archiver: config.archive.map(|archive| Arc::new(Archiver::new(archive))),
                 recovery,
             }),
@@ -371,12 +387,13 @@ impl Log {
             scrub: self.inner.scrub.stats(),
             archived,
             archive_error,
+            compress: self.inner.compressor.stats(),
             recovery: self.inner.recovery.clone(),
             first_seq: self.first_seq().0,
             durable_seq: self.durable_seq().0,
             segments: segments.len(),
             sealed: segments.iter().filter(|one| one.with_state(|state| state.sealed)).count(),
-            bytes: segments.iter().map(|one| one.with_state(|state| state.frames_end)).sum(),
+            bytes: segments.iter().map(|one| one.disk_bytes()).sum(),
             appends: self.inner.queue.appends.load(Ordering::Relaxed),
             groups: self.inner.queue.groups.load(Ordering::Relaxed),
         }
@@ -399,6 +416,7 @@ impl Inner {
     fn join(&self) {
         self.keeper.stop();
         self.scrub.stop();
+        self.compressor.stop();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -746,6 +764,7 @@ struct Keeper {
     shared: Arc<Shared>,
     spare: Arc<crate::writer::SpareSlot>,
     ballast: Ballast,
+    compressor: Arc<Compressor>,
     wanted: Mutex<Wanted>,
     wake: Condvar,
 }
@@ -797,6 +816,7 @@ impl Keeper {
             let storage = self.shared.storage.as_ref();
             let spare = self.spare.keep(storage, &self.config, self.shared.id);
             let sealed = self.seal(number);
+            self.compressor.sealed();
             let ballast = self.ballast.keep(storage);
             let done = spare.is_ok() && sealed.is_ok() && matches!(ballast, Ok(true));
             trouble.tell([spare.err(), sealed.err(), ballast.err()]);

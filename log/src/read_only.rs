@@ -11,12 +11,12 @@ use crate::error::{Corruption, Error};
 use crate::frame::{Control, Frame, Open};
 use crate::record::{DecodeError, Record, decode_record};
 use crate::recovery::{OPEN_END, read_range};
+use crate::segment::compressed::{self, Opened};
 use crate::segment::footer::Footer;
 use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
 use crate::segment::loaded::{Loaded, segment_files};
 use crate::seq::Seq;
 use crate::storage::fs::Fs;
-use crate::storage::{Access, Storage as _};
 use crate::verify::MOST_LOOKS;
 
 /// What a segment is for.
@@ -48,6 +48,8 @@ pub struct SegmentInfo {
     pub times_us: Option<(i64, i64)>,
     /// Bytes of the file.
     pub bytes: u64,
+    /// Whether it was compressed after it was sealed.
+    pub compressed: bool,
 }
 
 impl SegmentInfo {
@@ -261,7 +263,9 @@ fn see(number: u64, path: &Path, next: Option<&Open>) -> Result<Sight, Error> {
         }
         let (first_seq, path) = (Seq::FIRST, path.to_owned());
         let (last_seq, times_us, state) = (Seq::ZERO, None, SegmentUse::Spare);
-        let info = SegmentInfo { number, path, state, first_seq, last_seq, times_us, bytes };
+        let compressed = false;
+        let info =
+            SegmentInfo { number, path, state, first_seq, last_seq, times_us, bytes, compressed };
         return Ok(Sight::Spare(info));
     };
     let damage = loaded.lost().filter(|_| next.is_none()).map(|reason| Damage {
@@ -278,7 +282,8 @@ fn see(number: u64, path: &Path, next: Option<&Open>) -> Result<Sight, Error> {
         first_seq: open.base_seq,
         last_seq: next.map_or(loaded.scan.next_seq, |next| next.base_seq).prev(),
         times_us: loaded.scan.times,
-        bytes,
+        bytes: loaded.compressed_bytes.unwrap_or(bytes),
+        compressed: loaded.compressed_bytes.is_some(),
     };
     let (epoch, chain) = (loaded.scan.epoch, loaded.scan.chain);
     let loaded = Some(Arc::new(loaded));
@@ -287,9 +292,8 @@ fn see(number: u64, path: &Path, next: Option<&Open>) -> Result<Sight, Error> {
 
 /// A sealed segment by its header, first frame and footer; `None` if these do not say enough.
 fn see_sealed(number: u64, path: &Path) -> Result<Option<Seen>, Error> {
-    let file = match Fs.open(path, Access::Read) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(Error::io("open", path))?,
+    let Some(Opened { file, compressed_bytes }) = compressed::open(&Fs, path)? else {
+        return Ok(None);
     };
     let io = |action| Error::io(action, path);
     let start = read_range(file.as_ref(), 0, OPEN_END).map_err(io("read"))?;
@@ -306,7 +310,8 @@ fn see_sealed(number: u64, path: &Path) -> Result<Option<Seen>, Error> {
         first_seq: footer.first_seq,
         last_seq: footer.last_seq,
         times_us: (footer.last_seq >= footer.first_seq).then_some(footer.times),
-        bytes: file.length().map_err(io("read"))?,
+        bytes: compressed_bytes.map_or_else(|| file.length(), Ok).map_err(io("read"))?,
+        compressed: compressed_bytes.is_some(),
     };
     let (epoch, chain) = (open.epoch, footer.chain);
     Ok(Some(Seen { info, epoch, open, chain, loaded: None, damage: None }))

@@ -1,5 +1,5 @@
 //! `Reader`: a walk over the durable records of a log, lent frame by frame. Nothing is allocated or copied for a
-//! record, and of sealed segments nothing at all: they are read where they are mapped.
+//! record, and of sealed segments nothing at all, unless they are compressed: they are read where they are mapped.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::segment::handle::{Segment, Window};
 use crate::seq::Seq;
 use crate::shared::Shared;
 
-/// Bytes of records that are read at once from the segment that is still written.
+/// Bytes of records that are read at once from a segment that is still written or compressed.
 const READ_AHEAD: usize = usize::MAX;
 
 /// A walk over durable records, from [`crate::Log::reader`]. What it lends lives until the next call.
@@ -90,8 +90,8 @@ fn find(shared: &Shared, seq: Seq) -> Result<Place, Error> {
     }
     let segment = shared.segment(|segment| segment.base_seq <= seq);
     let segment = segment.ok_or_else(|| Error::Trimmed { first: shared.first_seq() })?;
-    let (sealed, frames_end, offset) = segment.start(seq, 1)?;
-    let window = segment.window(shared.storage.as_ref(), sealed, READ_AHEAD)?;
+    let (mapped, frames_end, offset) = segment.start(seq, 1)?;
+    let window = segment.window(mapped, READ_AHEAD)?;
     Ok(Place { segment, window, offset, frames_end })
 }
 

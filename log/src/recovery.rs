@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::config::{LogConfig, Witness, Witnesses};
 use crate::error::{Corruption, Error};
 use crate::frame::{Control, Frame, Open};
+use crate::segment::compressed::{self, Opened};
 use crate::segment::footer::Footer;
 use crate::segment::handle::{Segment, SegmentState};
 use crate::segment::header::{HEADER_BYTES, LogId, SegmentHeader};
@@ -73,7 +74,10 @@ pub(crate) struct Recovered {
 struct Found {
     number: u64,
     path: PathBuf,
+    /// The segment as it was written.
     file: Arc<dyn File>,
+    /// Bytes on the disk, if it is compressed.
+    compressed_bytes: Option<u64>,
     header: SegmentHeader,
     open: Open,
     /// The footer of a sealed segment.
@@ -95,6 +99,8 @@ pub(crate) const OPEN_END: u64 = HEADER_BYTES + CONTROL_BYTES;
 pub(crate) struct Decision {
     report: RecoveryReport,
     unused: Vec<Unused>,
+    /// What compressions that were cut short left.
+    parts: Vec<PathBuf>,
     started: Instant,
     plan: Plan,
 }
@@ -166,13 +172,14 @@ fn decide(
 ) -> Result<Decision, Error> {
     let started = Instant::now();
     let mut report = RecoveryReport::default();
-    let (mut found, unused) = find(storage, &config.dir, &mut report)?;
+    let (numbers, parts) = list(storage, &config.dir)?;
+    let (mut found, unused) = find(storage, &config.dir, &numbers, &mut report)?;
     let Some(last) = found.pop() else {
         for witness in &witnesses.0 {
             check_witness(witness, Seq::ZERO)?;
         }
         check_never_used(&unused, &config.dir, report.floor)?;
-        return Ok(Decision { report, unused, started, plan: Plan::Create });
+        return Ok(Decision { report, unused, parts, started, plan: Plan::Create });
     };
     check_chain(&found, &last)?;
     if last.footer.is_some() {
@@ -196,10 +203,10 @@ fn decide(
     }
     let go_on = GoOn { last, end, segments, first_seq };
     for witness in &witnesses.0 {
-        go_on.check_hash(storage, witness)?;
+        go_on.check_hash(witness)?;
     }
     let plan = Plan::GoOn(Box::new(go_on));
-    Ok(Decision { report, unused, started, plan })
+    Ok(Decision { report, unused, parts, started, plan })
 }
 
 fn check_witness(witness: &Witness, last: Seq) -> Result<(), Error> {
@@ -212,7 +219,7 @@ fn check_witness(witness: &Witness, last: Seq) -> Result<(), Error> {
 
 impl GoOn {
     /// Compares the chain hash that a receipt gives with the one of the log, if that still has it.
-    fn check_hash(&self, storage: &dyn Storage, witness: &Witness) -> Result<(), Error> {
+    fn check_hash(&self, witness: &Witness) -> Result<(), Error> {
         let Witness { name, seq, hash: Some(noted) } = witness else { return Ok(()) };
         if *seq < self.first_seq.prev() {
             return Ok(());
@@ -220,7 +227,7 @@ impl GoOn {
         let before = self.segments.iter().rev().find(|one| one.base_seq <= *seq);
         let (path, hash) = match before.or(self.segments.first()) {
             Some(segment) if *seq < self.last.open.base_seq => {
-                (&segment.path, segment.chain_at(storage, *seq)?)
+                (&segment.path, segment.chain_at(*seq)?)
             }
             _ => {
                 let (path, salt) = (&self.last.path, self.last.header.salt);
@@ -265,19 +272,26 @@ fn missing(dir: &Path, number: u64) -> Error {
     }
 }
 
-/// Every segment file, in use or not, in order of number.
+/// The numbers of all segment files, ascending, and what compressions that were cut short left.
+fn list(storage: &dyn Storage, dir: &Path) -> Result<(Vec<u64>, Vec<PathBuf>), Error> {
+    let folder = dir.join(name::SEGMENTS);
+    let names = match storage.list(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(Error::io("list", &folder))?,
+    };
+    let mut numbers: Vec<u64> = names.iter().filter_map(|file| name::number(file)).collect();
+    numbers.sort_unstable();
+    let parts = names.iter().filter(|file| name::is_part(file));
+    Ok((numbers, parts.map(|file| folder.join(file)).collect()))
+}
+
+/// The segments of these numbers, in use or not.
 fn find(
     storage: &dyn Storage,
     dir: &Path,
+    numbers: &[u64],
     report: &mut RecoveryReport,
 ) -> Result<(Vec<Found>, Vec<Unused>), Error> {
-    let folder = dir.join(name::SEGMENTS);
-    let mut numbers: Vec<u64> = match storage.list(&folder) {
-        Ok(names) => names.iter().filter_map(|file| name::number(file)).collect(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(Error::io("list", &folder)(error)),
-    };
-    numbers.sort_unstable();
     let (mut found, mut unused) = (Vec::new(), Vec::new());
     for (index, &number) in numbers.iter().enumerate() {
         if index > 0 && numbers[index - 1] + 1 != number {
@@ -313,8 +327,10 @@ fn examine(
     is_last: bool,
     report: &mut RecoveryReport,
 ) -> Result<Examined, Error> {
-    let file = storage.open(path, Access::Read).map_err(Error::io("open", path))?;
     let io = |action| Error::io(action, path);
+    let opened = compressed::open(storage, path)?;
+    let Opened { file, compressed_bytes } =
+        opened.ok_or_else(|| io("open")(std::io::ErrorKind::NotFound.into()))?;
     let start = read_range(file.as_ref(), 0, OPEN_END).map_err(io("read"))?;
     let spare = |debris| Examined::Unused(Unused { number, path: path.to_owned(), debris });
     let header = match SegmentHeader::decode(&start, path) {
@@ -349,6 +365,11 @@ fn examine(
         );
     let open = match opening {
         Ok(open) => open,
+        Err(reason) if compressed_bytes.is_some() => {
+            // Only what was sealed is compressed.
+            let (path, seq) = (path.to_owned(), Seq::ZERO);
+            return Err(Error::Corrupt { path, offset: HEADER_BYTES, seq, reason });
+        }
         Err(reason) => {
             let whole = read_all(file.as_ref()).map_err(io("read"))?;
             report.scanned_bytes += whole.len() as u64;
@@ -371,10 +392,15 @@ fn examine(
         }
     };
     let footer = match Footer::glance(file.as_ref(), header.salt).map_err(io("read"))? {
+        Ok(None) if compressed_bytes.is_some() => {
+            let reason = Corruption::Footer("it is gone".into());
+            let (path, offset) = (path.to_owned(), file.length().map_err(io("read"))?);
+            return Err(Error::Corrupt { path, offset, seq: open.base_seq, reason });
+        }
         Ok(footer) => footer,
         // Sealing may have been cut short. If it was not, the successor's OPEN frame says where this
         // segment ends, its frames are read again, and the footer is written anew.
-        Err(_) if !is_last => None,
+        Err(_) if !is_last && compressed_bytes.is_none() => None,
         Err(reason) => {
             let offset = file.length().map_err(io("read"))?;
             return Err(Error::Corrupt {
@@ -389,6 +415,7 @@ fn examine(
         number,
         path: path.to_owned(),
         file,
+        compressed_bytes,
         header,
         open,
         footer,
@@ -519,14 +546,10 @@ fn complete(
             }
         }
     };
-    Ok(Arc::new(Segment::new(
-        found.path.clone(),
-        found.header,
-        Arc::clone(&found.file),
-        found.open.base_seq,
-        found.open.base_pos,
-        state,
-    )))
+    let (path, file) = (found.path.clone(), Arc::clone(&found.file));
+    let Open { base_seq, base_pos, .. } = found.open;
+    let segment = Segment::new(path, found.header, file, base_seq, base_pos, state);
+    Ok(Arc::new(segment.compressed_to(found.compressed_bytes)))
 }
 
 /// All bytes of a file.

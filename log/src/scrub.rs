@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::nice;
 use crate::segment::check::{Check, Flaw};
 use crate::segment::handle::Segment;
 use crate::shared::Shared;
@@ -38,9 +39,6 @@ pub(crate) struct Scrub {
     wake: Condvar,
 }
 
-/// Its thread's niceness: everything else goes first.
-const NICE: i32 = 19;
-
 impl Scrub {
     /// At `bytes_per_s`, every sealed segment once in `every`.
     pub(crate) fn new(shared: Arc<Shared>, bytes_per_s: u64, every: Duration) -> Self {
@@ -63,10 +61,7 @@ impl Scrub {
 
     /// Goes over the log again and again until it is stopped.
     pub(crate) fn run(&self) {
-        // On Linux this is of the calling thread.
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-            tracing::debug!(%error, "the scrub has the priority of everybody");
-        }
+        nice::let_others_first();
         loop {
             let due = Instant::now() + self.every;
             if !self.pass() || !self.wait(due.saturating_duration_since(Instant::now())) {

@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) id: LogId,
     pub(crate) epoch: u64,
     segments: RwLock<Vec<Arc<Segment>>>,
+    /// Held by whoever removes or replaces files of segments in use.
+    files: Mutex<()>,
     ring: Mutex<Ring>,
     /// How long syncs of groups took.
     pub(crate) syncs: Latency,
@@ -43,6 +45,7 @@ impl Shared {
             id,
             epoch,
             segments: RwLock::new(segments),
+            files: Mutex::default(),
             ring: Mutex::new(Ring::new(ring_bytes)),
             syncs: Latency::default(),
             durable: watch::Sender::new(bounds.1),
@@ -56,6 +59,27 @@ impl Shared {
 
     pub(crate) fn change_segments(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>)) {
         change(&mut self.segments.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// For removing or replacing files of segments in use; see [`Shared::replace`].
+    pub(crate) fn files(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `segment` is one of the log's: not trimmed, nor replaced by another of its number.
+    pub(crate) fn has(&self, segment: &Arc<Segment>) -> bool {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments.iter().any(|one| Arc::ptr_eq(one, segment))
+    }
+
+    /// Lets readers that come from now on read `new` in the place of `old`, which is one of the log's while the
+    /// caller holds the files.
+    pub(crate) fn replace(&self, old: &Arc<Segment>, new: Segment) {
+        self.change_segments(|segments| {
+            if let Some(place) = segments.iter_mut().find(|one| Arc::ptr_eq(one, old)) {
+                *place = Arc::new(new);
+            }
+        });
     }
 
     pub(crate) fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
@@ -128,7 +152,7 @@ impl Shared {
         }
         let segments = self.segments();
         let after = segments.partition_point(|segment| segment.base_seq <= seq);
-        let hash = segments[after.saturating_sub(1)].chain_at(self.storage.as_ref(), seq);
+        let hash = segments[after.saturating_sub(1)].chain_at(seq);
         if hash.is_err() && seq < self.first_seq().prev() {
             return Err(Error::Trimmed { first: self.first_seq() }); // trimmed meanwhile
         }
@@ -139,7 +163,7 @@ impl Shared {
         let mut records = Records::new(from, max_bytes);
         let mut next = self.segment(|segment| segment.base_seq <= from);
         while let Some(segment) = next {
-            let result = segment.read(self.storage.as_ref(), from, &mut records);
+            let result = segment.read(from, &mut records);
             if result.is_err() && from < self.first_seq() {
                 break; // trimmed meanwhile
             }

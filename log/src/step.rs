@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::chain::Anchor;
+use crate::compress::{Outcome, compress};
 use crate::config::{LogConfig, Witnesses};
 use crate::error::Error;
 use crate::log::Appended;
@@ -74,6 +75,23 @@ impl StepLog {
             .iter()
             .filter(|segment| segment.header.number < active)
             .try_for_each(|segment| segment.seal(shared.storage.as_ref()))
+    }
+
+    /// Compresses every sealed segment that shrinks, as the thread for it does; how many that were.
+    ///
+    /// # Errors
+    /// As [`crate::Log::append`], and [`Error::Corrupt`] if one is damaged.
+    pub fn compress(&mut self, level: i32) -> Result<usize, Error> {
+        let shared = Arc::clone(&self.writer.shared);
+        let mut count = 0;
+        for segment in shared.segments() {
+            let sealed = segment.with_state(|state| state.sealed);
+            if sealed && segment.compressed_bytes.is_none() {
+                let outcome = compress(&shared, &segment, level, &|| true)?;
+                count += usize::from(outcome == Outcome::Compressed);
+            }
+        }
+        Ok(count)
     }
 
     /// See [`crate::Log::trim`].

@@ -360,7 +360,9 @@ fn check_segment(loaded: &Loaded, place: Ordering, anchors: &[Anchor], report: &
     let debris = loaded.tail();
     let sealed = (loaded.bytes.len() as u64) < loaded.header.capacity;
     let Some(open) = &scan.open else {
-        if debris.dirty_end > HEADER_BYTES && (place.is_le() || sealed) {
+        // A spare is never compressed, so its zeros are those of a damaged piece.
+        let dirty = debris.dirty_end > HEADER_BYTES || loaded.compressed_bytes.is_some();
+        if dirty && (place.is_le() || sealed) {
             find(HEADER_BYTES, Seq::ZERO, stopped("the first frame does not open the segment"));
         } else {
             report.torn_bytes += debris.dirty_end - HEADER_BYTES;

@@ -350,6 +350,8 @@ impl Writer {
     /// before the first file goes.
     pub(crate) fn trim_segments(&mut self, before: Seq, last: u64) -> Result<TrimReport, Error> {
         let shared = Arc::clone(&self.shared);
+        // Else a segment that is being compressed would come back behind the gap.
+        let _files = shared.files();
         let gone: Vec<_> = shared
             .segments()
             .into_iter()

@@ -28,17 +28,22 @@ enum Step {
     Large,
     Idle,
     Keep,
+    Compress,
     Trim,
     Reopen,
 }
 
-const STEPS: [Step; 8] = [
+/// zstd's own default.
+const LEVEL: i32 = 3;
+
+const STEPS: [Step; 9] = [
     Step::Small,
     Step::Several,
     Step::Run,
     Step::Large,
     Step::Idle,
     Step::Keep,
+    Step::Compress,
     Step::Trim,
     Step::Reopen,
 ];
@@ -104,6 +109,10 @@ impl Life {
             }
             Step::Idle => self.log().idle().unwrap(),
             Step::Keep => self.log().keep().unwrap(),
+            Step::Compress => {
+                self.log().keep().unwrap();
+                self.log().compress(LEVEL).unwrap();
+            }
             Step::Trim => {
                 let durable = self.log().durable_seq();
                 self.log().trim(durable.next()).unwrap();
@@ -245,7 +254,7 @@ fn long_life(disk: Disk, model: Model, seed: u64) -> Life {
     let mut dice = Dice::new(seed);
     let mut life = Life::start(disk, model);
     for _ in 0..8 {
-        match dice.below(11) {
+        match dice.below(12) {
             0 | 1 => life.step(Step::Keep),
             2 => life.step(Step::Idle),
             3 => {
@@ -254,6 +263,7 @@ fn long_life(disk: Disk, model: Model, seed: u64) -> Life {
                 life.log().trim(Seq(dice.below(durable + 2))).unwrap();
             }
             4 => life.step(Step::Reopen),
+            5 => life.step(Step::Compress),
             _ => {
                 let transactions = batch(&mut dice, &mut life.next);
                 life.append(&transactions);

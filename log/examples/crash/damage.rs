@@ -61,6 +61,15 @@ fn sealed() -> Held {
     log_of(&[(1, 20), (2, 700), (3, 1500), (1, 2000), (1, 54_000), (2, 30)], close)
 }
 
+/// The same, its sealed segment compressed.
+fn compressed() -> Held {
+    let shapes = [(1, 20), (2, 700), (3, 1500), (1, 2000), (1, 54_000), (2, 30)];
+    log_of(&shapes, |mut log| {
+        assert_eq!(log.compress(1).unwrap(), 1);
+        close(log);
+    })
+}
+
 /// What damage led to.
 enum Outcome {
     Refused,
@@ -110,10 +119,13 @@ pub(crate) fn every_place(tally: &mut Tally, started: Instant) {
         }
     });
     every_bit_of_the_rest(tally, started);
+    every_bit_of_a_compressed_one(tally, started);
     every_length(tally, started, &one, &[1]);
     every_length(tally, started, &sealed(), &[1, 2, 3]);
+    every_length(tally, started, &compressed(), &[1]);
     every_sector(tally, started, &one, &[1]);
     every_sector(tally, started, &sealed(), &[1, 2, 3]);
+    every_sector(tally, started, &compressed(), &[1]);
     exchanged(tally, started);
     torn(tally, started);
     kill_and_flip(tally, started);
@@ -135,17 +147,33 @@ fn every_bit_of_the_rest(tally: &mut Tally, started: Instant) {
             for bit in 0..8 {
                 let bit = usize::try_from(byte).unwrap() * 8 + bit;
                 flip(tally, &held, &path, bit);
-                if !is_sealed {
-                    continue;
-                }
-                let mut disk = held.disk.clone();
-                disk.flip(&path, bit / 8, 1 << (bit % 8));
-                let report = verify_on(&Sim::boot(disk), Path::new("/log"), &[]).unwrap();
-                if !report.findings.iter().any(|finding| finding.path == path) {
-                    tally.unnoticed(format!("bit {bit} of {} by verify", path.display()));
+                if is_sealed {
+                    verify_flip(tally, &held, &path, bit);
                 }
             }
         });
+    }
+}
+
+fn every_bit_of_a_compressed_one(tally: &mut Tally, started: Instant) {
+    let (held, path) = (compressed(), segment(1));
+    let bytes = held.disk.bytes(&path).unwrap().len();
+    tally.share("every bit of a compressed segment", started, bytes as u64, |byte, tally| {
+        for bit in 0..8 {
+            let bit = usize::try_from(byte).unwrap() * 8 + bit;
+            flip(tally, &held, &path, bit);
+            verify_flip(tally, &held, &path, bit);
+        }
+    });
+}
+
+/// Verifying names the file of every flip of a sealed segment.
+fn verify_flip(tally: &mut Tally, held: &Held, path: &Path, bit: usize) {
+    let mut disk = held.disk.clone();
+    disk.flip(path, bit / 8, 1 << (bit % 8));
+    let report = verify_on(&Sim::boot(disk), Path::new("/log"), &[]).unwrap();
+    if !report.findings.iter().any(|finding| finding.path == path) {
+        tally.unnoticed(format!("bit {bit} of {} by verify", path.display()));
     }
 }
 

@@ -75,6 +75,9 @@ fn live(sim: &Sim, seed: u64) -> (Result<(), Verdict>, Disk, Model) {
         if dice.below(4) == 0 {
             let _marks_later = log.idle();
         }
+        if dice.below(4) == 0 {
+            let _compresses_later = log.compress(1);
+        }
     }
     // What readers are shown is durable, also after a failure.
     (judge(&log, &model).map(|_| ()), sim.disk(), model)

@@ -50,7 +50,7 @@ fn run(seed: u64) -> std::io::Result<bool> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/corpus/log");
     let results: Vec<std::io::Result<Tried>> = std::thread::scope(|scope| {
         let (segments, others): (Vec<_>, Vec<_>) =
-            DECODERS.iter().partition(|decoder| decoder.name == "segment");
+            DECODERS.iter().partition(|one| ["segment", "compressed"].contains(&one.name));
         let each = LEAST / others.len() as u64 + 1;
         let corpus = &corpus;
         let one = scope.spawn(move || {
@@ -66,7 +66,7 @@ fn run(seed: u64) -> std::io::Result<bool> {
     for result in results {
         let tried = result?;
         println!(
-            "{:>9} decodings of {:<9} {} findings",
+            "{:>9} decodings of {:<10} {} findings",
             tried.count,
             tried.name,
             tried.findings.len()

@@ -260,15 +260,15 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!(
         "newer-minor-accepted",
         "segment/header.rs",
-        "minor > MINOR",
-        "(minor > MINOR && !crate::planted(\"newer-minor-accepted\"))",
+        "minor == its_minor",
+        "(minor == its_minor || crate::planted(\"newer-minor-accepted\"))",
         "golden::a_newer_version_or_an_unknown_feature_is_refused_without_touching_a_byte"
     ),
     fault!(
         "unknown-feature-accepted",
         "segment/header.rs",
-        "features & !KNOWN_INCOMPAT != 0",
-        "(features & !KNOWN_INCOMPAT != 0 && !crate::planted(\"unknown-feature-accepted\"))",
+        "features == its_features",
+        "(features == its_features || crate::planted(\"unknown-feature-accepted\"))",
         "golden::a_newer_version_or_an_unknown_feature_is_refused_without_touching_a_byte"
     ),
     fault!(
@@ -407,7 +407,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "        if let Error::Full { .. } = error {\n            // Give",
         "        if matches!(error, Error::Full { .. }) && \
          !crate::planted(\"half-a-spare-keeps-its-space\") {\n            // Give",
-        "full::a_log_on_a_small_file_system_fills_it_and_goes_on"
+        "full::a_segment_that_there_is_no_space_for_leaves_no_file"
     ),
     fault!(
         "trimmed-before-it-is-archived",
@@ -430,5 +430,50 @@ pub(crate) const FAULTS: &[Fault] = &[
         "self.tell(&segment, Some(flaw))",
         "self.tell(&segment, (!crate::planted(\"scrub-finds-nothing\")).then_some(flaw))",
         "scrub::a_bit_that_flips_under_a_running_log_is_found_named_and_stops_nothing"
+    ),
+    fault!(
+        "compressed-segment-takes-the-name-unsynced",
+        "compress.rs",
+        "    file.sync_all().map_err(Error::io(\"sync\", part))?;",
+        "    if !crate::planted(\"compressed-segment-takes-the-name-unsynced\") { \
+         file.sync_all().map_err(Error::io(\"sync\", part))?; }",
+        "compressed::a_crash_at_any_call_of_a_compression_leaves_one_whole_segment"
+    ),
+    fault!(
+        "compressed-segment-not-read-back",
+        "compress.rs",
+        "    if !prove(",
+        "    if !crate::planted(\"compressed-segment-not-read-back\") && !prove(",
+        "compressed::what_does_not_read_back_never_takes_the_segments_place"
+    ),
+    fault!(
+        "trimmed-segment-comes-back-compressed",
+        "compress.rs",
+        "if !shared.has(segment) {",
+        "if !shared.has(segment) && !crate::planted(\"trimmed-segment-comes-back-compressed\") {",
+        "compressed::a_segment_that_is_trimmed_while_it_is_compressed_does_not_come_back"
+    ),
+    fault!(
+        "half-a-compression-stays",
+        "recovery/apply.rs",
+        "    for part in &parts {",
+        "    for part in parts.iter().filter(|_| !crate::planted(\"half-a-compression-stays\")) {",
+        "compressed::a_crash_at_any_call_of_a_compression_leaves_one_whole_segment"
+    ),
+    fault!(
+        "old-file-mapped-by-its-name",
+        "segment/handle.rs",
+        "self.file.map().map_err",
+        "(if crate::planted(\"old-file-mapped-by-its-name\") { \
+         std::fs::read(&self.path).map(Bytes::from) } else { self.file.map() }).map_err",
+        "compressed::a_reader_goes_on_in_the_file_that_a_compression_replaced"
+    ),
+    fault!(
+        "piece-of-another-segment-taken",
+        "segment/compressed.rs",
+        "self.held != Some((image.id, number)) {\n                self.held = None;",
+        "self.held.map(|held| held.1) != Some(number) || (self.held != Some((image.id, number)) \
+         && !crate::planted(\"piece-of-another-segment-taken\")) {\n                self.held = None;",
+        "compressed::a_compressed_log_gives_the_same_records_hashes_and_positions_before_and_after_a_restart"
     ),
 ];

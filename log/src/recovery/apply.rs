@@ -25,7 +25,10 @@ pub(super) fn carry_out(
     config: &LogConfig,
     decision: Decision,
 ) -> Result<Recovered, Error> {
-    let Decision { mut report, unused, started, plan } = decision;
+    let Decision { mut report, unused, parts, started, plan } = decision;
+    for part in &parts {
+        storage.remove(part).map_err(Error::io("remove", part))?;
+    }
     let Plan::GoOn(plan) = plan else {
         discard(storage, &config.dir, &unused, &mut report)?;
         return create(storage, config, report, started);

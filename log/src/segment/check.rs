@@ -7,15 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::chain::{ChainHash, RecordHash};
-use crate::error::Corruption;
+use crate::error::{Corruption, Error};
 use crate::frame::{Frame, FrameHeader, RECORDS_HEADER_BYTES};
 use crate::record::decode_record;
 use crate::recovery::read_range;
+use crate::segment::compressed::{self, Damage};
 use crate::segment::footer::Footer;
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
 use crate::segment::scan::Scan;
 use crate::seq::Seq;
-use crate::storage::{Access, File, Storage};
+use crate::storage::{File, Storage};
 
 /// Bytes read at once, unless a frame is longer.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -27,6 +28,19 @@ pub(crate) struct Flaw {
     /// The first seq that cannot be trusted.
     pub(crate) seq: Seq,
     pub(crate) reason: String,
+}
+
+impl Flaw {
+    /// Of a read at `offset` that failed.
+    fn of(offset: u64, seq: Seq, error: &std::io::Error) -> Self {
+        match Damage::of(error) {
+            Some(damage) => {
+                let reason = damage.corruption().to_string();
+                Self { offset: damage.offset, seq, reason }
+            }
+            None => Self { offset, seq, reason: format!("it cannot be read: {error}") },
+        }
+    }
 }
 
 /// A sealed segment on its way to be verified.
@@ -44,8 +58,16 @@ impl Check {
     /// Reads the header and the footer.
     pub(crate) fn open(storage: &dyn Storage, path: &Path, number: u64) -> Result<Self, Flaw> {
         let flaw = |offset: u64, reason: String| Flaw { offset, seq: Seq::ZERO, reason };
-        let read = |error: std::io::Error| flaw(0, format!("it cannot be read: {error}"));
-        let file = storage.open(path, Access::Read).map_err(read)?;
+        let read = |error: std::io::Error| Flaw::of(0, Seq::ZERO, &error);
+        let opened = compressed::open(storage, path).map_err(|error| match error {
+            Error::Corrupt { offset, seq, reason, .. } => {
+                Flaw { offset, seq, reason: reason.to_string() }
+            }
+            Error::Io { source, .. } => read(source),
+            other => flaw(0, other.to_string()),
+        })?;
+        let gone = || read(std::io::ErrorKind::NotFound.into());
+        let file = opened.ok_or_else(gone)?.file;
         let len = file.length().map_err(read)?;
         file.forget(0, len);
         let page = read_range(file.as_ref(), 0, HEADER_BYTES).map_err(read)?;
@@ -106,11 +128,8 @@ impl Check {
     fn read(&self, offset: u64, most: u64) -> Result<Bytes, Flaw> {
         let len = most.min(self.footer.frames_end - offset);
         self.file.forget(offset, len); // what the disk holds counts, not what the system remembers of it
-        read_range(self.file.as_ref(), offset, len).map_err(|error| Flaw {
-            offset,
-            seq: self.seq(),
-            reason: format!("it cannot be read: {error}"),
-        })
+        let bytes = read_range(self.file.as_ref(), offset, len);
+        bytes.map_err(|error| Flaw::of(offset, self.seq(), &error))
     }
 
     fn header(&self, bytes: &[u8]) -> Result<FrameHeader, Flaw> {

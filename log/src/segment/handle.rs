@@ -9,13 +9,14 @@ use bytes::Bytes;
 use crate::chain::ChainHash;
 use crate::error::{Corruption, Error};
 use crate::frame::{Frame, FrameHeader, FrameRef, RECORDS_HEADER_BYTES};
+use crate::segment::compressed::Opened;
 use crate::segment::footer::{Footer, INDEX_EVERY, IndexEntry};
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
 use crate::seq::Seq;
 use crate::storage::{Access, File, Storage};
 use crate::tail::Records;
 
-/// Most bytes read at once from a segment that is still written, and how many more than what is wanted: an
+/// Most bytes read at once from a segment that is still written or compressed, and how many more than what is wanted: an
 /// entry of the index stands at most about this far before it.
 const WINDOW_BYTES: usize = 256 << 10;
 const SMALL_WINDOW_BYTES: usize = 16 << 10;
@@ -25,7 +26,10 @@ const _: () = assert!(SMALL_WINDOW_BYTES as u64 == INDEX_EVERY);
 pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) header: SegmentHeader,
+    /// The segment as it was written, be it compressed or not.
     pub(crate) file: Arc<dyn File>,
+    /// Bytes on the disk, if it is compressed.
+    pub(crate) compressed_bytes: Option<u64>,
     pub(crate) base_seq: Seq,
     pub(crate) base_pos: u64,
     state: RwLock<SegmentState>,
@@ -83,7 +87,25 @@ impl Segment {
     ) -> Self {
         let state = RwLock::new(state);
         let (map, vouched) = (OnceLock::new(), OnceLock::new());
-        Self { path, header, file, base_seq, base_pos, state, map, vouched }
+        let compressed_bytes = None;
+        Self { path, header, file, compressed_bytes, base_seq, base_pos, state, map, vouched }
+    }
+
+    /// The same segment, sealed, in a compressed file.
+    pub(crate) fn in_file(&self, Opened { file, compressed_bytes }: Opened) -> Self {
+        let (path, state) = (self.path.clone(), self.state());
+        Self::new(path, self.header, file, self.base_seq, self.base_pos, state)
+            .compressed_to(compressed_bytes)
+    }
+
+    /// Of these bytes on the disk, if it is compressed.
+    pub(crate) fn compressed_to(self, compressed_bytes: Option<u64>) -> Self {
+        Self { compressed_bytes, ..self }
+    }
+
+    /// Bytes that it takes on the disk, but for the zeros behind what is written.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.compressed_bytes.unwrap_or_else(|| self.with_state(|state| state.frames_end))
     }
 
     pub(crate) fn state(&self) -> SegmentState {
@@ -137,15 +159,10 @@ impl Segment {
     }
 
     /// Takes durable records from `records.from` on; true when more are wanted from the next segment.
-    pub(crate) fn read(
-        &self,
-        storage: &dyn Storage,
-        from: Seq,
-        records: &mut Records,
-    ) -> Result<bool, Error> {
-        let (sealed, frames_end, start) = self.start(from, 1)?;
-        let mut window = self.window(storage, sealed, records.left())?;
-        let vouched = if sealed { self.vouch(&window, from, frames_end)? } else { start };
+    pub(crate) fn read(&self, from: Seq, records: &mut Records) -> Result<bool, Error> {
+        let (mapped, frames_end, start) = self.start(from, 1)?;
+        let mut window = self.window(mapped, records.left())?;
+        let vouched = if mapped { self.vouch(&window, from, frames_end)? } else { start };
         let mut offset = start;
         while offset < frames_end {
             let frame = if offset < vouched {
@@ -187,10 +204,10 @@ impl Segment {
     }
 
     /// The chain hash of `seq`, which is in the segment or right before it.
-    pub(crate) fn chain_at(&self, storage: &dyn Storage, seq: Seq) -> Result<ChainHash, Error> {
+    pub(crate) fn chain_at(&self, seq: Seq) -> Result<ChainHash, Error> {
         // Two entries back, so that the first frame read ends before `seq` and vouches for the rest.
-        let (sealed, frames_end, mut offset) = self.start(seq, 2)?;
-        let mut window = self.window(storage, sealed, WINDOW_BYTES)?;
+        let (mapped, frames_end, mut offset) = self.start(seq, 2)?;
+        let mut window = self.window(mapped, WINDOW_BYTES)?;
         let mut chain = ChainHash::START;
         while offset < frames_end {
             window.load_frame(self, offset, frames_end)?;
@@ -202,7 +219,7 @@ impl Segment {
         Ok(chain)
     }
 
-    /// Whether it is sealed, where its frames end, and a frame to start from to find `seq`: by the index,
+    /// Whether it is read as a map, being sealed and not compressed, where its frames end, and a frame to start from to find `seq`: by the index,
     /// so many entries `back` from the one after it.
     pub(crate) fn start(&self, seq: Seq, back: usize) -> Result<(bool, u64, u64), Error> {
         if self.with_state(|state| state.index.is_none()) {
@@ -221,33 +238,28 @@ impl Segment {
             let index = state.index.as_deref().unwrap_or_default();
             let after = index.partition_point(|entry| entry.seq <= seq);
             let start = after.checked_sub(back).map_or(HEADER_BYTES, |at| index[at].offset);
-            (state.sealed, state.frames_end, start)
+            (state.sealed && self.compressed_bytes.is_none(), state.frames_end, start)
         }))
     }
 
-    /// For reading about `most` bytes of records, of all of it if it is `sealed`.
-    pub(crate) fn window(
-        &self,
-        storage: &dyn Storage,
-        sealed: bool,
-        most: usize,
-    ) -> Result<Window, Error> {
-        let bytes = if sealed { self.map(storage)? } else { Bytes::new() };
+    /// For reading about `most` bytes of records, of all of it if it is `mapped`.
+    pub(crate) fn window(&self, mapped: bool, most: usize) -> Result<Window, Error> {
+        let bytes = if mapped { self.map()? } else { Bytes::new() };
         let step = most.saturating_add(SMALL_WINDOW_BYTES).min(WINDOW_BYTES);
-        Ok(Window { whole: sealed, start: 0, bytes, step })
+        Ok(Window { whole: mapped, start: 0, bytes, step })
     }
 
     /// The map of a sealed segment; readers share one.
-    fn map(&self, storage: &dyn Storage) -> Result<Bytes, Error> {
+    fn map(&self) -> Result<Bytes, Error> {
         if let Some(map) = self.map.get() {
             return Ok(map.clone());
         }
-        let map = storage.map(&self.path).map_err(Error::io("map", &self.path))?;
+        let map = self.file.map().map_err(Error::io("map", &self.path))?;
         Ok(self.map.get_or_init(|| map).clone())
     }
 }
 
-/// A part of a segment in memory: all of a sealed one as a map, some of one that is still written.
+/// A part of a segment in memory: all of a sealed one as a map, some of one that is still written or compressed.
 pub(crate) struct Window {
     whole: bool,
     start: u64,

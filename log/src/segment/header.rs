@@ -11,13 +11,15 @@ use crate::seq::Seq;
 pub const HEADER_BYTES: u64 = 4096;
 /// The format this build writes: other majors and newer minors are refused.
 pub const MAJOR: u16 = 1;
-/// See [`MAJOR`].
+/// The minor version of a segment as it is written and sealed; see [`MAJOR`].
 pub const MINOR: u16 = 0;
+/// The minor version of a segment that was compressed afterwards, and of no other.
+pub const COMPRESSED_MINOR: u16 = 1;
+/// The feature bit, of those that a reader must know, of a compressed segment.
+pub const COMPRESSED: u32 = 1 << 0;
 
 const MAGIC: [u8; 8] = *b"REVNTLOG";
 const USED_BYTES: usize = 128;
-/// Feature bits that a reader must know; none is defined yet, compression and encryption will be.
-const KNOWN_INCOMPAT: u32 = 0;
 const CRC32: u8 = 1;
 const ALIGN_LOG2: u8 = 3;
 
@@ -66,15 +68,41 @@ pub struct SegmentHeader {
     pub salt: u32,
 }
 
+/// How the bytes behind the page stand for the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// They are it.
+    Plain,
+    /// They are its compressed pieces: see [`super::compressed`].
+    Compressed,
+}
+
+impl Form {
+    fn version(self) -> (u16, u32) {
+        match self {
+            Self::Plain => (MINOR, 0),
+            Self::Compressed => (COMPRESSED_MINOR, COMPRESSED),
+        }
+    }
+}
+
 impl SegmentHeader {
-    /// The page.
+    /// The page of a segment that is not compressed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_as(Form::Plain)
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn encode_as(&self, form: Form) -> Vec<u8> {
+        let (minor, features) = form.version();
         let mut page = vec![0; usize::try_from(HEADER_BYTES).expect("a page fits in memory")];
         page[0..8].copy_from_slice(&MAGIC);
         page[8..10].copy_from_slice(&MAJOR.to_le_bytes());
-        page[10..12].copy_from_slice(&MINOR.to_le_bytes());
-        // 12..16 incompatible features, 16..20 compatible features: none yet.
+        page[10..12].copy_from_slice(&minor.to_le_bytes());
+        page[12..16].copy_from_slice(&features.to_le_bytes());
+        // 16..20 compatible features: none yet.
         page[20..24].copy_from_slice(&4096u32.to_le_bytes());
         page[24..40].copy_from_slice(&self.log_id.0);
         page[40..48].copy_from_slice(&self.number.to_le_bytes());
@@ -88,12 +116,26 @@ impl SegmentHeader {
         page
     }
 
-    /// Reads the page of the file `path`.
+    /// Reads the page of the file `path`, which is not compressed.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for another format or version, judged before the checksum so that a newer
-    /// format is named as such; [`Error::Corrupt`] for damage anywhere in the page.
+    /// [`Error::Unsupported`] for another format or version, or a compressed segment; [`Error::Corrupt`] for damage
+    /// anywhere in the page.
     pub fn decode(page: &[u8], path: &Path) -> Result<Self, Error> {
+        match Self::decode_any(page, path)? {
+            (header, Form::Plain) => Ok(header),
+            (_, Form::Compressed) => Err(Error::Unsupported {
+                path: path.to_owned(),
+                reason: "a compressed segment, where one as it was written is asked for".into(),
+            }),
+        }
+    }
+
+    /// Reads the page of the file `path`, compressed or not.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for another format or version; [`Error::Corrupt`] for damage anywhere in the page.
+    pub fn decode_any(page: &[u8], path: &Path) -> Result<(Self, Form), Error> {
         let corrupt = |offset: u64, reason: &str| Error::Corrupt {
             path: path.to_owned(),
             offset,
@@ -118,26 +160,31 @@ impl SegmentHeader {
         if !intact {
             return Err(corrupt(0, "checksum does not match"));
         }
-        if major != MAJOR || minor > MINOR || features & !KNOWN_INCOMPAT != 0 {
-            return Err(Error::Unsupported {
-                path: path.to_owned(),
-                reason: format!(
-                    "format {major}.{minor} with features {features:#x}; this build reads {MAJOR}.{MINOR}"
-                ),
-            });
-        }
+        let known = |form: &Form| {
+            let (its_minor, its_features) = form.version();
+            major == MAJOR && minor == its_minor && features == its_features
+        };
+        let form = [Form::Plain, Form::Compressed].into_iter().find(known);
+        let form = form.ok_or_else(|| Error::Unsupported {
+            path: path.to_owned(),
+            reason: format!(
+                "format {major}.{minor} with features {features:#x}; this build reads {MAJOR}.{MINOR} without, \
+                 and {MAJOR}.{COMPRESSED_MINOR} with {COMPRESSED:#x}"
+            ),
+        })?;
         if u32_at(20) != 4096 || page[68] != CRC32 || page[69] != ALIGN_LOG2 {
             return Err(corrupt(20, "fields that this format fixes differ"));
         }
         if let Some(at) = page[USED_BYTES..4096].iter().position(|&byte| byte != 0) {
             return Err(corrupt((USED_BYTES + at) as u64, "unused bytes are not zero"));
         }
-        Ok(Self {
+        let header = Self {
             log_id: LogId(page[24..40].try_into().expect("16 bytes")),
             number: u64_at(40),
             capacity: u64_at(48),
             created_ns: u64_at(56),
             salt: u32_at(64),
-        })
+        };
+        Ok((header, form))
     }
 }

@@ -8,19 +8,23 @@ use bytes::Bytes;
 use crate::chain::ChainHash;
 use crate::error::{Corruption, Error};
 use crate::recovery::read_range;
+use crate::segment::compressed::{self, Damage, Opened};
 use crate::segment::footer::Footer;
 use crate::segment::header::{HEADER_BYTES, SegmentHeader};
 use crate::segment::name;
 use crate::segment::scan::{Scan, Tail, chain_at, scan, tail};
 use crate::seq::Seq;
-use crate::storage::{Access, File, Storage};
+use crate::storage::{File, Storage};
 
 /// A segment file in memory.
 pub(crate) struct Loaded {
     pub(crate) number: u64,
     pub(crate) path: PathBuf,
     pub(crate) header: SegmentHeader,
+    /// The segment as it was written; of a compressed one that is damaged, up to the first piece that is.
     pub(crate) bytes: Bytes,
+    /// Bytes on the disk, if it is compressed.
+    pub(crate) compressed_bytes: Option<u64>,
     pub(crate) footer: Result<Option<Footer>, Corruption>,
     pub(crate) scan: Scan,
 }
@@ -32,30 +36,35 @@ impl Loaded {
         number: u64,
         path: &Path,
     ) -> Result<Option<Self>, Error> {
-        let file = match storage.open(path, Access::Read) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(Error::io("open", path))?,
-        };
-        let bytes = read_still(file.as_ref()).map_err(Error::io("read", path))?;
-        Self::of(number, path, file.as_ref(), bytes)
+        let Some(opened) = compressed::open(storage, path)? else { return Ok(None) };
+        let still = read_still(opened.file.as_ref()).map_err(Error::io("read", path))?;
+        Self::of(number, path, &opened, still)
     }
 
-    /// [`Loaded::read`] of a segment with a successor in use: its file does not change, and need not be copied.
+    /// [`Loaded::read`] of a segment with a successor in use: its file does not change, and need not be copied unless
+    /// it is compressed.
     pub(crate) fn map(
         storage: &dyn Storage,
         number: u64,
         path: &Path,
     ) -> Result<Option<Self>, Error> {
-        let mapped =
-            storage.open(path, Access::Read).and_then(|file| Ok((storage.map(path)?, file)));
-        let (bytes, file) = match mapped {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(Error::io("map", path))?,
+        let Some(opened) = compressed::open(storage, path)? else { return Ok(None) };
+        let still = match opened.compressed_bytes {
+            Some(_) => read_still(opened.file.as_ref()).map_err(Error::io("read", path))?,
+            None => {
+                let bytes = opened.file.map().map_err(Error::io("map", path))?;
+                Still { bytes, damage: None }
+            }
         };
-        Self::of(number, path, file.as_ref(), bytes)
+        Self::of(number, path, &opened, still)
     }
 
-    fn of(number: u64, path: &Path, file: &dyn File, bytes: Bytes) -> Result<Option<Self>, Error> {
+    fn of(
+        number: u64,
+        path: &Path,
+        Opened { file, compressed_bytes }: &Opened,
+        Still { bytes, damage }: Still,
+    ) -> Result<Option<Self>, Error> {
         let start = usize::try_from(HEADER_BYTES).unwrap_or(0);
         let header = match SegmentHeader::decode(&bytes, path) {
             Ok(header) => header,
@@ -66,13 +75,21 @@ impl Loaded {
             }
             Err(error) => return Err(error),
         };
-        let footer = Footer::read(file, header.salt).map_err(Error::io("read", path))?;
+        let footer = match Footer::read(file.as_ref(), header.salt) {
+            Err(error) if Damage::of(&error).is_some() => {
+                Err(Corruption::Footer("its piece is damaged".into()))
+            }
+            other => other.map_err(Error::io("read", path))?,
+        };
         let until = match &footer {
             Ok(Some(footer)) => footer.frames_end,
             _ => u64::MAX,
         };
-        let scan = scan(&bytes, header.salt, until);
-        Ok(Some(Self { number, path: path.to_owned(), header, bytes, footer, scan }))
+        let mut scan = scan(&bytes, header.salt, until);
+        scan.stopped = damage.or(scan.stopped);
+        let path = path.to_owned();
+        let compressed_bytes = *compressed_bytes;
+        Ok(Some(Self { number, path, header, bytes, compressed_bytes, footer, scan }))
     }
 
     /// What stands behind the last whole transaction.
@@ -102,16 +119,29 @@ impl Loaded {
     }
 }
 
+/// Bytes that were read.
+struct Still {
+    bytes: Bytes,
+    /// What keeps it from being all of the file: a piece of a compressed segment.
+    damage: Option<Corruption>,
+}
+
 /// The bytes of a file at a moment when its length stood still: a writer beside us lengthens a spare
 /// before it writes its header, and shortens a segment that it seals, so that bytes read across one of
 /// these are of no state that ever was.
-fn read_still(file: &dyn File) -> std::io::Result<Bytes> {
+fn read_still(file: &dyn File) -> std::io::Result<Still> {
     let mut length = file.length()?;
     loop {
-        let bytes = read_range(file, 0, length)?;
+        let read = read_range(file, 0, length);
+        let found = read.as_ref().err().and_then(Damage::of);
+        let damage = found.map(|damage| (damage.offset, damage.corruption()));
+        let (bytes, damage) = match damage {
+            Some((offset, reason)) => (read_range(file, 0, offset)?, Some(reason)),
+            None => (read?, None),
+        };
         let now = file.length()?;
         if now == length {
-            return Ok(bytes);
+            return Ok(Still { bytes, damage });
         }
         length = now;
     }
@@ -181,6 +211,10 @@ mod tests {
             unreachable!("reading does not sync")
         }
 
+        fn map(&self) -> io::Result<bytes::Bytes> {
+            unreachable!("what may be written is not mapped")
+        }
+
         fn length(&self) -> io::Result<u64> {
             let first = self.asked.fetch_add(1, Ordering::Relaxed) == 0;
             Ok(if first { self.before } else { self.bytes.len() as u64 })
@@ -195,7 +229,11 @@ mod tests {
     fn a_file_whose_length_changes_meanwhile_is_read_at_one_length() {
         for before in [0, 10, 100, 150] {
             let file = Lengthened { before, bytes: vec![7; 100], asked: AtomicUsize::new(0) };
-            assert_eq!(read_still(&file).unwrap().len(), 100, "the length was {before} at first");
+            assert_eq!(
+                read_still(&file).unwrap().bytes.len(),
+                100,
+                "the length was {before} at first"
+            );
         }
     }
 }

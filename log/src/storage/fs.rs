@@ -50,6 +50,10 @@ impl Storage for Fs {
         fs::remove_file(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
     }
@@ -60,10 +64,6 @@ impl Storage for Fs {
 
     fn thaw(&self, path: &Path) -> io::Result<()> {
         change_mode(path, |mode| mode | 0o200)
-    }
-
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        crate::map::map(&fs::File::open(path)?)
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
@@ -149,6 +149,10 @@ impl File for fs::File {
         if let Err(error) = rustix::fs::fadvise(self, offset, Some(bytes), advice) {
             tracing::trace!(%error, "what is read may be what the system remembers");
         }
+    }
+
+    fn map(&self) -> io::Result<Bytes> {
+        crate::map::map(self)
     }
 
     fn length(&self) -> io::Result<u64> {

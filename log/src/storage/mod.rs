@@ -32,6 +32,12 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// As the system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Gives the file `from` the name `to`, whose file, if there is one, is removed in the same instant; durable
+    /// after `sync_dir`.
+    ///
+    /// # Errors
+    /// As the system says; then nothing happened.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the entries of `dir` durable.
     ///
     /// # Errors
@@ -47,11 +53,6 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// As the system says.
     fn thaw(&self, path: &Path) -> io::Result<()>;
-    /// All bytes of a file that never changes any more, without copying where possible.
-    ///
-    /// # Errors
-    /// As the system says; a file shorter than it was is `UnexpectedEof`.
-    fn map(&self, path: &Path) -> io::Result<Bytes>;
     /// Bytes that new files in `dir` may take; `u64::MAX` where nobody knows.
     ///
     /// # Errors
@@ -102,6 +103,11 @@ pub trait File: Send + Sync {
     /// Lets the system drop what it keeps of these bytes in memory, so that the next read is the disk's own; a
     /// hint.
     fn forget(&self, _offset: u64, _bytes: u64) {}
+    /// All bytes of a file that never changes any more, without copying where possible.
+    ///
+    /// # Errors
+    /// As the system says; a file shorter than it was is `UnexpectedEof`.
+    fn map(&self) -> io::Result<Bytes>;
     /// The length in bytes.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! The crash model: of everything written to a file since its last completed sync, any subset of 512-byte
 //! sectors may have reached the disk, in any combination, now and then one of them torn at a byte; a new length may or may not; an entry of a
-//! directory that was created or removed since the last sync of the directory may be either way. What a
+//! directory that was created, renamed or removed since the last sync of the directory may be either way. What a
 //! completed sync covered is there. A failed sync loses or keeps what it covered, at random; reading shows
 //! it until the power goes, and later syncs do not bring it back. Only tests use this.
 
@@ -475,6 +475,17 @@ impl Storage for Sim {
         Ok(())
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut machine = self.machine();
+        if !machine.disk.entries.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        machine.step(Kind::Other)?;
+        let inode = machine.disk.entries.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        machine.disk.entries.insert(to.to_owned(), inode);
+        Ok(())
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut machine = self.machine();
         machine.step(Kind::Sync)?;
@@ -491,13 +502,6 @@ impl Storage for Sim {
 
     fn thaw(&self, path: &Path) -> io::Result<()> {
         self.machine().set_frozen(path, false)
-    }
-
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        let mut machine = self.machine();
-        machine.read()?;
-        let inode = machine.disk.entries.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(machine.disk.files[inode].now.to_vec().into())
     }
 
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
@@ -610,6 +614,12 @@ impl File for SimFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.sync_now()
+    }
+
+    fn map(&self) -> io::Result<Bytes> {
+        let mut machine = self.machine();
+        machine.read()?;
+        Ok(machine.inode(self.inode).now.to_vec().into())
     }
 
     fn length(&self) -> io::Result<u64> {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use revenant_log::storage::fs::Fs;
 use revenant_log::storage::{Access, File, Lock, LockError, Storage};
 use revenant_log::verify::verify_on;
@@ -40,6 +39,10 @@ impl<F: Fn() + Send + Sync + 'static> Storage for Meddled<F> {
         Fs.remove(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Fs.rename(from, to)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         Fs.sync_dir(dir)
     }
@@ -50,10 +53,6 @@ impl<F: Fn() + Send + Sync + 'static> Storage for Meddled<F> {
 
     fn thaw(&self, path: &Path) -> io::Result<()> {
         Fs.thaw(path)
-    }
-
-    fn map(&self, path: &Path) -> io::Result<Bytes> {
-        Fs.map(path)
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {

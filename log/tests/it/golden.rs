@@ -92,6 +92,14 @@ pub(crate) fn every_value() -> Vec<Value> {
     ]
 }
 
+/// [`golden`] with its sealed segment compressed, as format 1.1 wrote it.
+fn golden_compressed() -> tempfile::TempDir {
+    let (dir, name) = (copy(&golden()), "seg/0000000001.log");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log-v1.1");
+    fs::copy(golden.join(name), dir.path().join(name)).unwrap();
+    dir
+}
+
 fn copy(golden: &Path) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("seg")).unwrap();
@@ -137,6 +145,48 @@ fn the_golden_logs_have_the_chain_hashes_they_were_written_with() {
         let report = verify_anchors(&dir, &[anchor]).unwrap();
         assert_eq!((report.findings.len(), report.anchors), (0, 1), "{:?}", report.findings);
         assert_eq!((report.last_seq, report.chain), (anchor.seq, anchor.hash));
+    }
+}
+
+#[test]
+fn the_golden_compressed_segment_stands_for_the_golden_one() {
+    let dir = golden_compressed();
+    let path = dir.path().join("seg/0000000001.log");
+    let plain = fs::metadata(golden().join("seg/0000000001.log")).unwrap().len();
+    assert!(fs::metadata(&path).unwrap().len() < plain);
+    let found = |dir: &Path| -> Vec<_> {
+        let log = ReadOnlyLog::open(dir).unwrap();
+        let records = log.records(Seq::FIRST).map(Result::unwrap);
+        records.map(|one| (one.record.seq, one.bytes, one.segment, one.offset)).collect()
+    };
+    assert_eq!(found(dir.path()), found(&golden()));
+    let told = |dir: &Path| serde_json::to_value(verify(dir).unwrap()).unwrap();
+    assert_eq!(told(dir.path()), told(&golden()));
+    let compressed = ReadOnlyLog::open(dir.path()).unwrap().segments()[0].compressed;
+    assert!(compressed);
+    let (log, report) = Log::open(small(dir.path()), Witnesses::none()).unwrap();
+    assert_eq!((report.clean, log.durable_seq()), (true, Seq(10)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(log.append(history(), Some(Seq(11)))).unwrap();
+    runtime.block_on(log.close()).unwrap();
+    assert!(verify(dir.path()).unwrap().findings.is_empty());
+}
+
+#[test]
+fn a_newer_compressed_segment_is_refused_without_touching_a_byte() {
+    for (offset, what) in [(8, "major"), (10, "minor"), (12, "feature"), (15, "feature")] {
+        let dir = golden_compressed();
+        let path = dir.path().join("seg/0000000001.log");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[offset] += 1;
+        let crc = crc32fast::hash(&bytes[..124]).to_le_bytes();
+        bytes[124..128].copy_from_slice(&crc);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        let before = files(dir.path());
+        let refused = Log::open(LogConfig::new(dir.path()), Witnesses::none()).err();
+        assert!(matches!(refused, Some(Error::Unsupported { .. })), "{what}: {refused:?}");
+        assert!(files(dir.path()) == before, "{what}");
     }
 }
 

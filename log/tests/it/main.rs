@@ -5,6 +5,7 @@
 mod archive;
 mod beside;
 mod chain;
+mod compressed;
 mod crash;
 mod damage;
 mod frame;

@@ -175,6 +175,10 @@ impl Storage for Counting {
         Fs.remove(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Fs.rename(from, to)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         Fs.sync_dir(dir)
     }
@@ -185,10 +189,6 @@ impl Storage for Counting {
 
     fn thaw(&self, path: &Path) -> io::Result<()> {
         Fs.thaw(path)
-    }
-
-    fn map(&self, path: &Path) -> io::Result<bytes::Bytes> {
-        Fs.map(path)
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
@@ -221,6 +221,10 @@ impl File for CountingFile {
 
     fn forget(&self, offset: u64, bytes: u64) {
         self.file.forget(offset, bytes);
+    }
+
+    fn map(&self) -> io::Result<bytes::Bytes> {
+        self.file.map()
     }
 
     fn length(&self) -> io::Result<u64> {
