@@ -153,6 +153,10 @@ pub struct Config {
     /// `SPKY_WAL_ARCHIVE_DIR`: segments are copied there before they are trimmed, and are not trimmed where that
     /// fails; default none.
     pub archive_dir: Option<PathBuf>,
+    /// `SPKY_WAL_COMPRESS_LEVEL`: at which level of zstd segments that are no longer written are compressed in the
+    /// background, 1 to 19; default 0, they stay as they are. A build older than log format 1.1 refuses a log with
+    /// compressed segments.
+    pub compress_level: i32,
     /// `SPKY_LOG_RETENTION_SECS`: records younger than this are kept in any case; default 86,400 (a day),
     /// 0 to ten years.
     pub keep: Duration,
@@ -252,6 +256,7 @@ impl Config {
             ballast_bytes: 0,
             scrub_bytes_per_s: 2 << 20,
             archive_dir: None,
+            compress_level: 0,
             keep: Duration::from_secs(86_400),
             max_log_bytes: 16 << 30,
             balance: Balance::LeastQueries,
@@ -320,6 +325,8 @@ impl Config {
             ballast_bytes: s.number("SPKY_WAL_BALLAST_MB", "", 0, 0, 1 << 20)? << 20,
             scrub_bytes_per_s: s.number("SPKY_WAL_SCRUB_MB_PER_S", "", 2, 0, 1024)? << 20,
             archive_dir: s.text("SPKY_WAL_ARCHIVE_DIR", "").map(PathBuf::from),
+            compress_level: i32::try_from(s.number("SPKY_WAL_COMPRESS_LEVEL", "", 0, 0, 19)?)
+                .expect("at most 19"),
             keep: secs("SPKY_LOG_RETENTION_SECS", "", 86_400, 0, 315_360_000)?,
             max_log_bytes: s.number("SPKY_LOG_RETENTION_MAX_MB", "", 16_384, 1, 1 << 40)? << 20,
             balance: s.balance()?,

@@ -219,6 +219,7 @@ impl Opened {
         settings.segment_bytes = config.segment_bytes;
         settings.ballast_bytes = config.ballast_bytes;
         settings.scrub_bytes_per_s = config.scrub_bytes_per_s;
+        settings.compress_level = config.compress_level;
         settings.archive =
             config.archive_dir.as_ref().map(|dir| Arc::new(DirArchive::new(dir)) as _);
         settings.frame_bytes = settings

@@ -133,6 +133,12 @@ fn log_operations(text: &mut Exposition, stats: &LogStats) {
     text.gauge("log_archived_segment", "Last segment archived since the start", stats.archived);
     let refused = u64::from(stats.archive_error.is_some());
     text.gauge("log_archive_refused", "Whether the archive refused the next segment", refused);
+    let compress = &stats.compress;
+    text.gauge("log_compressed_segments", "Segments compressed", compress.segments as u64);
+    text.gauge("log_compressed_bytes", "Their bytes on the disk", compress.bytes);
+    text.gauge("log_compressed_image_bytes", "Their bytes before", compress.image_bytes);
+    let refused = u64::from(compress.error.is_some());
+    text.gauge("log_compress_waits", "Whether the next one could not be", refused);
     let recovery = &stats.recovery;
     text.gauge(
         "log_recovery_clean",

@@ -79,6 +79,39 @@ fn a_bad_value_is_refused_with_its_name_and_itself() {
 }
 
 #[test]
+fn settings_of_the_logs_disk_are_read_in_their_units_and_refused_by_name() {
+    let default = with(&[], None).unwrap();
+    let of = |config: &Config| {
+        let archive = config.archive_dir.clone();
+        (config.ballast_bytes, config.scrub_bytes_per_s, archive, config.compress_level)
+    };
+    assert_eq!(of(&default), (0, 2 << 20, None, 0));
+    let set = [
+        ("SPKY_WAL_BALLAST_MB", "64"),
+        ("SPKY_WAL_SCRUB_MB_PER_S", "0"),
+        ("SPKY_WAL_ARCHIVE_DIR", "/mnt/archive"),
+        ("SPKY_WAL_COMPRESS_LEVEL", "19"),
+    ];
+    let config = with(&set, None).unwrap();
+    assert_eq!(of(&config), (64 << 20, 0, Some("/mnt/archive".into()), 19));
+    // An empty value is none.
+    let empty = set.map(|(name, _)| (name, ""));
+    assert_eq!(of(&with(&empty, None).unwrap()), of(&default));
+    for (name, bad) in [
+        ("SPKY_WAL_BALLAST_MB", "1048577"),
+        ("SPKY_WAL_BALLAST_MB", "-1"),
+        ("SPKY_WAL_BALLAST_MB", "64MB"),
+        ("SPKY_WAL_SCRUB_MB_PER_S", "1025"),
+        ("SPKY_WAL_SCRUB_MB_PER_S", "0.5"),
+        ("SPKY_WAL_COMPRESS_LEVEL", "20"),
+        ("SPKY_WAL_COMPRESS_LEVEL", "zstd"),
+    ] {
+        let text = with(&[(name, bad)], None).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("{name} is \"{bad}\": ")), "{text}");
+    }
+}
+
+#[test]
 fn a_public_address_without_a_secret_is_refused() {
     let refused = with(&[], Some("ingest_host: 0.0.0.0")).unwrap_err();
     assert!(matches!(refused, ConfigError::PublicWithoutSecret { .. }));
