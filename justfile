@@ -52,6 +52,10 @@ replay-points *ARGS="--history testdata/etcd-history.jsonl.zst":
 bench-log:
     cargo bench -p revenant-log --bench append
 
+# What compressing sealed segments gives and costs, at four levels: of made-up rows, or of a copy of a log.
+bench-log-compress *ARGS:
+    cargo bench -p revenant-log --bench compress -- {{ARGS}}
+
 # Our log next to surrealkv, raft-engine, fjall, redb, okaywal, spacetimedb-commitlog and, where installed, Redis,
 # PostgreSQL and NATS. A quiet machine; `--lanes A1,C` for a part of it.
 bench-log-peers *ARGS:

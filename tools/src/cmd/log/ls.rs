@@ -29,6 +29,7 @@ pub(super) fn run(place: &Place) -> Result<Exit> {
                 "last_seq": segment.last_seq,
                 "records": segment.records(),
                 "bytes": segment.bytes,
+                "compressed": segment.compressed,
                 "first_time": segment.times_us.map(|(first, _)| time(first)),
                 "last_time": segment.times_us.map(|(_, last)| time(last)),
             }))?;
