@@ -199,8 +199,8 @@ impl Compressed {
         let (piece_bytes, count) = (u32_at(16), u32_at(20));
         let fixed = trailer[..8] == MAGIC && trailer[24..56].iter().all(|&byte| byte == 0);
         let sized = piece_bytes.is_power_of_two() && piece_bytes <= MAX_PIECE_BYTES;
-        let counted = count > 0 && piece_count(image_bytes, piece_bytes) == u64::from(count);
-        if !fixed || !sized || !counted {
+        let counted = || piece_count(image_bytes, piece_bytes) == u64::from(count);
+        if !fixed || !sized || count == 0 || !counted() {
             return Ok(Err("trailer fields contradict each other or this format"));
         }
         let table_bytes = u64::from(count) * ENTRY_BYTES as u64;

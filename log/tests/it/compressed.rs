@@ -208,6 +208,43 @@ fn a_compressed_segment_cut_at_any_byte_or_with_a_sector_of_zeros_is_found() {
 }
 
 #[test]
+fn a_trailer_that_contradicts_itself_is_damage_though_its_checksum_holds() {
+    let (sim, mut log, _) = written(many(12));
+    log.compress(LEVEL).unwrap();
+    log.close().unwrap();
+    let (disk, path) = (sim.disk(), segment(1));
+    let whole = disk.bytes(&path).unwrap().to_vec();
+    let trailer = whole.len() - 64;
+    for (at, field) in [
+        (8, &0_u64.to_le_bytes()[..]),
+        (8, &4096_u64.to_le_bytes()),
+        (8, &u64::MAX.to_le_bytes()),
+        (16, &0_u32.to_le_bytes()),
+        (16, &3_u32.to_le_bytes()),
+        (16, &(2_u32 << 20).to_le_bytes()),
+        (16, &(1_u32 << 31).to_le_bytes()),
+        (20, &0_u32.to_le_bytes()),
+        (20, &2_u32.to_le_bytes()),
+        (20, &u32::MAX.to_le_bytes()),
+        (24, &[1]),
+    ] {
+        let mut forged = whole.clone();
+        forged[trailer + at..trailer + at + field.len()].copy_from_slice(field);
+        let salt = u32::from_le_bytes(forged[64..68].try_into().unwrap());
+        let mut crc = crc32fast::Hasher::new_with_initial(salt);
+        crc.update(&forged[trailer..trailer + 60]);
+        forged[trailer + 60..].copy_from_slice(&crc.finalize().to_le_bytes());
+        let mut damaged = disk.clone();
+        damaged.put(&path, Some(forged));
+        let sim = Sim::boot(damaged);
+        let report = verify_on(&sim, Path::new("/log"), &[]).unwrap();
+        assert_eq!(report.findings[0].path, path, "{field:?} at {at}");
+        let refused = StepLog::open(Arc::new(sim.clone()), small("/log"), &Witnesses::none());
+        assert!(matches!(refused.err(), Some(Error::Corrupt { .. })), "{field:?} at {at}");
+    }
+}
+
+#[test]
 fn a_damaged_piece_leaves_the_others_readable_and_is_named_with_its_place_in_the_file() {
     let cycle = (1..=8).map(|number| transaction(number, 60, 3000));
     let dir = tempfile::tempdir().unwrap();
