@@ -24,6 +24,9 @@ use crate::storage::{Access, File, Storage};
 pub const PIECE_BYTES: u32 = 64 << 10;
 /// Pieces of other sizes are read as well, up to this one: what a reader must hold in memory.
 pub const MAX_PIECE_BYTES: u32 = 1 << 20;
+/// An image is never longer: twice the largest segment, whose footer is far shorter than the rest. What a few
+/// forged bytes may make a reader ask memory for.
+const MAX_IMAGE_BYTES: u64 = 8 << 30;
 /// Bytes of an entry in the table of pieces.
 pub const ENTRY_BYTES: usize = 8;
 /// Bytes of the trailer, the last bytes of the file.
@@ -199,6 +202,7 @@ impl Compressed {
         let (piece_bytes, count) = (u32_at(16), u32_at(20));
         let fixed = trailer[..8] == MAGIC && trailer[24..56].iter().all(|&byte| byte == 0);
         let sized = piece_bytes.is_power_of_two() && piece_bytes <= MAX_PIECE_BYTES;
+        let sized = sized && image_bytes <= MAX_IMAGE_BYTES;
         let counted = || piece_count(image_bytes, piece_bytes) == u64::from(count);
         if !fixed || !sized || count == 0 || !counted() {
             return Ok(Err("trailer fields contradict each other or this format"));
