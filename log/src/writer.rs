@@ -219,16 +219,21 @@ pub(crate) fn prepare(
         salt: u32::from_le_bytes(LogId::random().0[..4].try_into().expect("4 bytes")),
     };
     // Zeros first: a file without a header is an unfinished spare, whatever else a crash left of it.
-    write_zeros(file.as_ref(), HEADER_BYTES, capacity).map_err(full)?;
+    write_zeros(file.as_ref(), 0, capacity).map_err(full)?;
     file.write_at(&header.encode(), 0).map_err(full)?;
     file.sync_all().map_err(full)?;
     storage.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
     Ok(Spare { header, file })
 }
 
+/// Bytes of zeros written at once. Linux keeps a file in pieces of memory as large as the writes that made it, and
+/// looks through a whole one at every small write and sync: 16 to 64 KiB took 115 us for both, 4 KiB 127, and 2 MiB,
+/// which are mapped eleven times faster later, 130 to 140.
+const ZEROS_BYTES: usize = 64 << 10;
+
 /// Writes zeros up to `end`, so that the file has its space for good.
 pub(crate) fn write_zeros(file: &dyn File, mut offset: u64, end: u64) -> std::io::Result<()> {
-    let zeros = vec![0; 1 << 20];
+    let zeros = vec![0; ZEROS_BYTES];
     while offset < end {
         let len = usize::try_from(end - offset).unwrap_or(usize::MAX).min(zeros.len());
         file.write_at(&zeros[..len], offset)?;
