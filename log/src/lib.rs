@@ -57,6 +57,7 @@ pub mod event_log;
 pub mod frame;
 pub mod json;
 pub mod latency;
+mod lead;
 pub mod log;
 mod map;
 mod nice;

@@ -21,6 +21,7 @@ use crate::durable::DurableSeq;
 use crate::error::Error;
 use crate::event_log::EventLog;
 use crate::latency::LatencyStats;
+use crate::lead::Company;
 use crate::reader::Reader;
 use crate::record::Transaction;
 pub use crate::recovery::LOCK_FILE;
@@ -72,6 +73,8 @@ pub struct LogStats {
     pub appends: u64,
     /// Groups, each one write and one sync.
     pub groups: u64,
+    /// Appends of these that a lone caller made durable on its own thread.
+    pub led: u64,
     /// Whether the next segment is prepared.
     pub spare_ready: bool,
     /// Bytes that the ballast holds back.
@@ -103,6 +106,7 @@ pub struct Log {
 struct Inner {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
+    committer: Arc<Mutex<Committer>>,
     room: Arc<Semaphore>,
     room_units: u32,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -161,7 +165,7 @@ impl Log {
         lock: Box<dyn Lock>,
         recovery: RecoveryReport,
     ) -> Result<Self, Error> {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::new(&writer));
         let compressor = Arc::new(Compressor::new(
             Arc::clone(&shared),
             Arc::clone(&writer.spare),
@@ -183,12 +187,16 @@ impl Log {
         });
         let units = (config.queue_bytes / ROOM_UNIT).min(Semaphore::MAX_PERMITS);
         let room_units = u32::try_from(units).unwrap_or(u32::MAX);
-        let loop_parts = WriterLoop {
+        let committer = Arc::new(Mutex::new(Committer {
             writer,
             queue: Arc::clone(&queue),
             keeper: Arc::clone(&keeper),
-            idle_mark: config.idle_mark,
             left: None,
+        }));
+        let loop_parts = WriterLoop {
+            committer: Arc::clone(&committer),
+            queue: Arc::clone(&queue),
+            idle_mark: config.idle_mark,
             _lock: lock,
         };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -216,6 +224,7 @@ impl Log {
             inner: Arc::new(Inner {
                 shared,
                 queue,
+                committer,
                 room: Arc::new(Semaphore::new(units)),
                 room_units,
                 threads: Mutex::new(threads),
@@ -266,7 +275,8 @@ impl Log {
 
     /// Appends `transactions`, each whole and in order with nothing between them. Durable on return.
     ///
-    /// Cancelling the future does not take the append back.
+    /// Cancelling the future does not take the append back. On a worker of a runtime with several threads, a caller
+    /// that has been the only one for a while writes and syncs itself, in [`tokio::task::block_in_place`].
     ///
     /// # Errors
     /// - [`Error::BadInput`], [`Error::WrongSeq`] (the log does not end right before `expected_next`),
@@ -283,6 +293,12 @@ impl Log {
         if prepared.is_empty() {
             return Err(Error::BadInput("an append without transactions".into()));
         }
+        let runtime = Handle::try_current().ok();
+        let runtime = runtime.filter(|one| one.runtime_flavor() == RuntimeFlavor::MultiThread);
+        if runtime.is_some() && tokio::runtime::worker_index().is_some() && self.inner.queue.lead()
+        {
+            return self.inner.append_here(prepared, expected_next);
+        }
         let bytes: usize = prepared.iter().map(Prepared::len).sum();
         let units = u32::try_from(bytes / ROOM_UNIT + 1).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.inner.room)
@@ -290,8 +306,6 @@ impl Log {
             .await
             .map_err(|_| Error::Closed)?;
         let (done, result) = oneshot::channel();
-        let runtime = Handle::try_current().ok();
-        let runtime = runtime.filter(|one| one.runtime_flavor() == RuntimeFlavor::MultiThread);
         self.inner.queue.push(Request::Append(Append {
             prepared,
             runtime,
@@ -396,6 +410,7 @@ impl Log {
             bytes: segments.iter().map(|one| one.disk_bytes()).sum(),
             appends: self.inner.queue.appends.load(Ordering::Relaxed),
             groups: self.inner.queue.groups.load(Ordering::Relaxed),
+            led: self.inner.queue.led.load(Ordering::Relaxed),
         }
     }
 
@@ -413,6 +428,21 @@ impl Log {
 }
 
 impl Inner {
+    /// Appends on the caller's thread, which [`Queue::lead`] has told to.
+    fn append_here(
+        &self,
+        prepared: Vec<Prepared>,
+        expected_next: Option<Seq>,
+    ) -> Result<Appended, Error> {
+        let (done, mut result) = oneshot::channel();
+        let append = Append { prepared, runtime: None, expected_next, done };
+        let turn = Turn(&self.queue);
+        tokio::task::block_in_place(|| lock(&self.committer).append(vec![append]));
+        self.queue.led.fetch_add(1, Ordering::Relaxed);
+        drop(turn);
+        result.try_recv().map_err(|_| Error::Closed)?
+    }
+
     fn join(&self) {
         self.keeper.stop();
         self.scrub.stop();
@@ -499,26 +529,66 @@ enum Request {
 }
 
 /// What waits for the writer.
-#[derive(Default)]
 struct Queue {
     inner: Mutex<QueueState>,
     wake: Condvar,
     appends: AtomicU64,
     groups: AtomicU64,
+    led: AtomicU64,
 }
 
-#[derive(Default)]
 struct QueueState {
     requests: VecDeque<Request>,
     closed: bool,
-    /// The writer waits to be woken.
+    /// Somebody is writing: the writer's thread, or a caller that leads.
+    busy: bool,
+    /// The writer's thread waits to be woken.
     asleep: bool,
+    /// It looks by itself whether the tail is to be marked.
+    watches: bool,
     poisoned: bool,
+    /// The tail could be marked.
+    unmarked: bool,
+    company: Company,
+}
+
+impl QueueState {
+    /// Whether nobody writes or wants to.
+    fn is_idle(&self) -> bool {
+        !self.busy && self.requests.is_empty() && !self.closed
+    }
+
+    /// A group of `asked` appends is durable.
+    fn note_company(&mut self, asked: usize) {
+        self.company.note(asked == 1 && self.requests.is_empty());
+    }
+
+    /// Whether the writer's thread sleeps and must not.
+    fn rouses(&mut self) -> bool {
+        let needed = !self.requests.is_empty() || self.closed || (self.unmarked && !self.watches);
+        needed && !self.busy && std::mem::take(&mut self.asleep)
+    }
 }
 
 impl Queue {
+    /// For the thread of `writer`, which starts with its turn.
+    fn new(writer: &Writer) -> Self {
+        let inner = Mutex::new(QueueState {
+            requests: VecDeque::new(),
+            closed: false,
+            busy: true,
+            asleep: false,
+            watches: false,
+            poisoned: false,
+            unmarked: writer.is_unmarked(),
+            company: Company::default(),
+        });
+        let none = || AtomicU64::new(0);
+        Self { inner, wake: Condvar::new(), appends: none(), groups: none(), led: none() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     fn push(&self, request: Request) -> Result<(), Error> {
@@ -527,9 +597,9 @@ impl Queue {
             return Err(Error::Closed);
         }
         queue.requests.push_back(request);
-        let asleep = std::mem::take(&mut queue.asleep);
+        let rouse = queue.rouses();
         drop(queue);
-        if asleep {
+        if rouse {
             self.wake.notify_one();
         }
         Ok(())
@@ -539,73 +609,129 @@ impl Queue {
         self.lock().closed = true;
         self.wake.notify_one();
     }
+
+    /// Whether the caller is to append by itself, now; then nobody else writes until its [`Turn`] is dropped.
+    fn lead(&self) -> bool {
+        let mut queue = self.lock();
+        let leads = queue.is_idle() && queue.company.leads();
+        queue.busy |= leads;
+        leads
+    }
 }
 
+/// The only one that writes; the next is let in when it is dropped.
+struct Turn<'a>(&'a Queue);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.busy = false;
+        if std::thread::panicking() {
+            // What was left half done is for the next opening to find out; whoever waits is told.
+            queue.closed = true;
+            queue.requests.clear();
+        }
+        let rouse = queue.rouses();
+        drop(queue);
+        if rouse {
+            self.0.wake.notify_one();
+        }
+    }
+}
+
+/// What is locked is never left half changed: who panics with it ends the log.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The writer's thread.
 struct WriterLoop {
-    writer: Writer,
+    committer: Arc<Mutex<Committer>>,
     queue: Arc<Queue>,
-    keeper: Arc<Keeper>,
     idle_mark: Duration,
-    /// Answers that were left to the callers' runtime.
-    left: Option<Answers>,
     _lock: Box<dyn Lock>,
 }
 
 impl WriterLoop {
-    fn run(mut self) {
+    fn run(self) {
+        let _turn = Turn(&self.queue);
         while let Some(requests) = self.next() {
+            let mut committer = lock(&self.committer);
             let mut appends = Vec::new();
             for request in requests {
                 match request {
                     Request::Append(append) => appends.push(append),
                     other => {
-                        self.append(std::mem::take(&mut appends));
-                        if self.other(other) {
+                        committer.append(std::mem::take(&mut appends));
+                        if committer.other(other) {
                             return;
                         }
                     }
                 }
             }
-            self.append(appends);
+            committer.append(appends);
         }
-        self.deliver_late();
+        let mut committer = lock(&self.committer);
+        committer.deliver_late();
         self.queue.close();
-        if let Err(error) = self.writer.mark_end() {
+        if let Err(error) = committer.writer.mark_end() {
             tracing::error!(%error, "the log did not close cleanly");
         }
     }
 
     /// All that waits; marks the tail when nothing comes for a while. `None` when closed and empty.
-    fn next(&mut self) -> Option<VecDeque<Request>> {
+    fn next(&self) -> Option<VecDeque<Request>> {
         if self.queue.lock().requests.is_empty() {
-            self.deliver_late();
+            lock(&self.committer).deliver_late();
         }
         let mut queue = self.queue.lock();
+        queue.busy = false;
         loop {
-            queue.asleep = false;
-            if !queue.requests.is_empty() {
+            (queue.asleep, queue.watches) = (false, false);
+            if !queue.busy && !queue.requests.is_empty() {
+                queue.busy = true;
                 return Some(std::mem::take(&mut queue.requests));
             }
-            if queue.closed {
+            if !queue.busy && queue.closed {
                 return None;
             }
-            queue.asleep = true;
-            if !self.writer.is_unmarked() {
+            (queue.asleep, queue.watches) = (true, queue.unmarked);
+            if !queue.unmarked {
                 queue = self.queue.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
+            let before = self.queue.appends.load(Ordering::Relaxed);
             let waited = self.queue.wake.wait_timeout(queue, self.idle_mark);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = guard;
-            if timeout.timed_out() && queue.requests.is_empty() && !queue.closed {
+            let same = before == self.queue.appends.load(Ordering::Relaxed);
+            let idle = same && queue.is_idle() && queue.unmarked;
+            if timeout.timed_out() && idle {
+                queue.busy = true;
                 drop(queue);
-                if let Err(error) = self.writer.mark_idle() {
-                    tracing::error!(%error, "the log stopped");
-                }
-                self.note_state();
+                lock(&self.committer).mark_idle();
                 queue = self.queue.lock();
+                queue.busy = false;
             }
         }
+    }
+}
+
+/// Who writes: the writer's thread, or a caller that leads. Locked before the queue where both are.
+struct Committer {
+    writer: Writer,
+    queue: Arc<Queue>,
+    keeper: Arc<Keeper>,
+    /// Answers that were left to the callers' runtime.
+    left: Option<Answers>,
+}
+
+impl Committer {
+    fn mark_idle(&mut self) {
+        if let Err(error) = self.writer.mark_idle() {
+            tracing::error!(%error, "the log stopped");
+        }
+        self.note_state();
     }
 
     fn other(&mut self, request: Request) -> bool {
@@ -613,6 +739,7 @@ impl WriterLoop {
             Request::Append(_) => unreachable!("appends are collected before"),
             Request::Trim { before, last, done } => {
                 let result = self.writer.trim_segments(before, last);
+                self.note_state();
                 if result.is_ok() {
                     self.tell_keeper();
                 }
@@ -639,6 +766,7 @@ impl WriterLoop {
 
     /// Appends in groups as large as one write may be; answers each as soon as it is durable.
     fn append(&mut self, appends: Vec<Append>) {
+        let asked = appends.len();
         let mut prepared: Vec<Prepared> = Vec::new();
         let mut waiting: VecDeque<Waiting> = VecDeque::new();
         let mut next = self.writer.next_seq();
@@ -663,6 +791,7 @@ impl WriterLoop {
             let result = self.writer.commit(&prepared[taken..]);
             self.deliver_late();
             self.note_state();
+            self.queue.lock().note_company(asked);
             match result {
                 Ok(count) => {
                     self.tell_keeper();
@@ -711,7 +840,9 @@ impl WriterLoop {
 
     fn note_state(&self) {
         self.queue.groups.store(self.writer.groups, Ordering::Relaxed);
-        self.queue.lock().poisoned = self.writer.check().is_err();
+        let mut queue = self.queue.lock();
+        queue.poisoned = self.writer.check().is_err();
+        queue.unmarked = self.writer.is_unmarked();
     }
 }
 

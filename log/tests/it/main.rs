@@ -11,6 +11,7 @@ mod damage;
 mod frame;
 mod full;
 mod golden;
+mod lead;
 mod life;
 mod model;
 mod property;
