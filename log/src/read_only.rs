@@ -416,7 +416,11 @@ impl Frames<'_> {
                 };
                 let loaded = match self.last.take_if(|last| last.number == segment.number) {
                     Some(last) => Some(last),
-                    None => Loaded::map(&Fs, segment.number, &segment.path)?.map(Arc::new),
+                    None if segment.state == SegmentUse::Sealed => {
+                        Loaded::map(&Fs, segment.number, &segment.path)?.map(Arc::new)
+                    }
+                    // A writer beside us may be about to seal it, which cuts the file: a map would lose its pages.
+                    None => Loaded::read(&Fs, segment.number, &segment.path)?.map(Arc::new),
                 };
                 let Some(loaded) = loaded else {
                     return Err(Error::Trimmed { first: segment.last_seq.next() });

@@ -41,8 +41,8 @@ impl Loaded {
         Self::of(number, path, &opened, still)
     }
 
-    /// [`Loaded::read`] of a segment with a successor in use: its file does not change, and need not be copied unless
-    /// it is compressed.
+    /// [`Loaded::read`] of a sealed segment: its file is not cut any more, and need not be copied unless it is
+    /// compressed.
     pub(crate) fn map(
         storage: &dyn Storage,
         number: u64,
