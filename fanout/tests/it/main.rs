@@ -4,7 +4,6 @@
 
 mod capture;
 mod config;
-mod health;
 mod http;
 mod rig;
 mod sim;
