@@ -219,8 +219,8 @@ impl Segment {
         Ok(chain)
     }
 
-    /// Whether it is read as a map, being sealed and not compressed, where its frames end, and a frame to start from to find `seq`: by the index,
-    /// so many entries `back` from the one after it.
+    /// Whether it is read as a map, being sealed and not compressed, where its frames end, and a frame to start from to
+    /// find `seq`: by the index, so many entries `back` from the one after it.
     pub(crate) fn start(&self, seq: Seq, back: usize) -> Result<(bool, u64, u64), Error> {
         if self.with_state(|state| state.index.is_none()) {
             let footer = Footer::read(self.file.as_ref(), self.header.salt);
