@@ -230,38 +230,51 @@ impl Snapshot {
         Ok(hash.finish())
     }
 
-    /// Recomputes every table's count and signature from its rows.
+    /// Recomputes every table's count and signature from its rows, with two threads.
     ///
     /// # Errors
     /// [`Error::Damaged`] if one differs from what is kept, or a row cannot be read.
     pub fn verify(&self) -> Result<(), Error> {
-        self.verify_unless(&AtomicBool::new(false)).map(drop)
-    }
-
-    /// [`Snapshot::verify`] that gives up, and returns false, soon after `stop` is set.
-    pub(crate) fn verify_unless(&self, stop: &AtomicBool) -> Result<bool, Error> {
-        let all = redb::ReadableTableMetadata::len(&self.rows).map_err(Error::database("read"))?;
+        let (all, never) = (self.len()?, AtomicBool::new(false));
         // The first half from the start on, the other from the end: half of the time.
         let (found, rest) = std::thread::scope(|scope| {
             let rest =
-                scope.spawn(|| guarded(|| self.count(self.each()?.rev(), all - all / 2, stop)));
-            let found = guarded(|| self.count(self.each()?, all / 2, stop));
+                scope.spawn(|| guarded(|| self.count(self.each()?.rev(), all - all / 2, &never)));
+            let found = guarded(|| self.count(self.each()?, all / 2, &never));
             let failed = |_| Error::Damaged("a thread that verifies failed".into());
             (found, rest.join().map_err(failed))
         });
         let (mut found, rest) = (found?, rest??);
-        if stop.load(Ordering::Acquire) {
-            return Ok(false);
-        }
         for (table, stat) in rest {
-            let whole: &mut Stat = found.entry(table).or_default();
+            let whole = found.entry(table).or_default();
             whole.rows += stat.rows;
             whole.signature ^= stat.signature;
         }
-        for (table, kept) in self.stats()? {
-            check_stat(&table, found.remove(&table).unwrap_or_default(), kept)?;
+        self.check_stats(&found)
+    }
+
+    /// [`Snapshot::verify`] with this thread alone, beside others that apply and read; gives up, and returns false, soon
+    /// after `stop` is set.
+    pub(crate) fn verify_unless(&self, stop: &AtomicBool) -> Result<bool, Error> {
+        let found = self.count(self.each()?, self.len()?, stop)?;
+        if stop.load(Ordering::Acquire) {
+            return Ok(false);
         }
+        self.check_stats(&found)?;
         Ok(true)
+    }
+
+    /// All rows must have been `found`, and nothing else.
+    fn check_stats(&self, found: &BTreeMap<String, Stat>) -> Result<(), Error> {
+        for (table, kept) in self.stats()? {
+            check_stat(&table, found.get(&table).copied().unwrap_or_default(), kept)?;
+        }
+        Ok(())
+    }
+
+    /// Rows, by redb's count.
+    fn len(&self) -> Result<u64, Error> {
+        redb::ReadableTableMetadata::len(&self.rows).map_err(Error::database("read"))
     }
 
     /// All rows, by key.
