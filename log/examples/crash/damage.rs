@@ -260,7 +260,7 @@ type Change = (u64, Option<Vec<u8>>);
 /// Segments that are missing, exchanged, doubled, from another log or from an older copy.
 fn exchanged(tally: &mut Tally, started: Instant) {
     let (held, foreign) = (sealed(), sealed());
-    let bytes = |held: &Held, number| held.disk.bytes(&segment(number)).map(<[u8]>::to_vec);
+    let bytes = |held: &Held, number| held.disk.bytes(&segment(number));
     let mut cases: Vec<(String, Vec<Change>)> = Vec::new();
     for to in 1..=5 {
         cases.push((format!("{to} missing"), vec![(to, None)]));
@@ -304,7 +304,7 @@ fn torn(tally: &mut Tally, started: Instant) {
     let tear = |disk: &Disk, at: usize, fill: u64| {
         let whole = written.bytes(&path).unwrap();
         let other = foreign.disk.bytes(&path).unwrap();
-        let mut bytes = disk.bytes(&path).unwrap().to_vec();
+        let mut bytes = disk.bytes(&path).unwrap();
         bytes[from..at].copy_from_slice(&whole[from..at]);
         for (place, byte) in bytes.iter_mut().enumerate().take(until + 2 * SECTOR).skip(at) {
             *byte = match fill {

@@ -6,12 +6,16 @@
 //! completed sync covered is there. A failed sync loses or keeps what it covered, at random; reading shows
 //! it until the power goes, and later syncs do not bring it back. Only tests use this.
 
+mod pages;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+
+use pages::Pages;
 
 use super::{Access, File, Lock, LockError, Storage};
 
@@ -60,8 +64,8 @@ pub struct Disk {
 struct Inode {
     /// No write permission; at once and for good, as if it were part of the file's last sync.
     frozen: bool,
-    now: Arc<Vec<u8>>,
-    durable: Arc<Vec<u8>>,
+    now: Pages,
+    durable: Pages,
     unsynced: Vec<Change>,
 }
 
@@ -143,7 +147,7 @@ impl Disk {
         let mut after = self.with_entries(kept);
         for inode in after.files.values_mut() {
             inode.persist(|| if kept() { Fate::Kept } else { Fate::Lost });
-            inode.now = Arc::clone(&inode.durable);
+            inode.now = inode.durable.clone();
         }
         after
     }
@@ -185,17 +189,17 @@ impl Disk {
 
     /// The bytes of a file as they are now.
     #[must_use]
-    pub fn bytes(&self, path: &Path) -> Option<&[u8]> {
-        Some(&self.files.get(self.entries.get(path)?)?.now)
+    pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        Some(self.files.get(self.entries.get(path)?)?.now.to_vec())
     }
 
     /// Puts a file where there may be another, behind everyone's back; none takes it away.
     pub fn put(&mut self, path: &Path, bytes: Option<Vec<u8>>) {
         self.entries.remove(path);
         if let Some(bytes) = bytes {
-            let (now, inode) = (Arc::new(bytes), self.next_inode);
+            let (now, inode) = (Pages::from(bytes.as_slice()), self.next_inode);
             self.next_inode += 1;
-            let durable = Arc::clone(&now);
+            let durable = now.clone();
             self.files.insert(inode, Inode { now, durable, ..Inode::default() });
             self.entries.insert(path.to_owned(), inode);
         }
@@ -208,8 +212,10 @@ impl Disk {
     /// If there is no such byte.
     pub fn flip(&mut self, path: &Path, offset: usize, mask: u8) {
         let inode = self.files.get_mut(&self.entries[path]).expect("entries have files");
-        Arc::make_mut(&mut inode.now)[offset] ^= mask;
-        inode.durable = Arc::clone(&inode.now);
+        let mut byte = [0];
+        assert_eq!(inode.now.read(offset, &mut byte), 1, "there is no byte {offset}");
+        inode.now.write(offset, &[byte[0] ^ mask]);
+        inode.durable = inode.now.clone();
         inode.unsynced.clear();
     }
 
@@ -219,8 +225,8 @@ impl Disk {
     /// If there is no such file.
     pub fn cut(&mut self, path: &Path, len: usize) {
         let inode = self.files.get_mut(&self.entries[path]).expect("entries have files");
-        Arc::make_mut(&mut inode.now).truncate(len);
-        inode.durable = Arc::clone(&inode.now);
+        inode.now.resize(len.min(inode.now.len()));
+        inode.durable = inode.now.clone();
         inode.unsynced.clear();
     }
 }
@@ -248,7 +254,7 @@ impl Inode {
             (_, true) => Fate::Kept,
             (_, false) => Fate::Lost,
         });
-        self.now = Arc::clone(&self.durable);
+        self.now = self.durable.clone();
     }
 
     fn sync(&mut self) {
@@ -257,15 +263,12 @@ impl Inode {
 
     /// Takes every unsynced change to the disk, sector by sector, as `fate` has it.
     fn persist(&mut self, mut fate: impl FnMut() -> Fate) {
-        if self.unsynced.is_empty() {
-            return;
-        }
-        let disk = Arc::make_mut(&mut self.durable);
+        let disk = &mut self.durable;
         for change in self.unsynced.drain(..) {
             match change {
                 Change::Length(len) => {
                     if fate() == Fate::Kept {
-                        disk.resize(len, 0);
+                        disk.resize(len);
                     }
                 }
                 Change::Write(offset, written) => {
@@ -278,10 +281,7 @@ impl Inode {
                             Fate::Torn(bytes) => end.min(at + bytes),
                         };
                         if kept > at {
-                            if disk.len() < kept {
-                                disk.resize(kept, 0);
-                            }
-                            disk[at..kept].copy_from_slice(&written[at - offset..kept - offset]);
+                            disk.write(at, &written[at - offset..kept - offset]);
                         }
                         at = end;
                     }
@@ -557,7 +557,7 @@ impl SimFile {
         if stepped.is_err() {
             // As Linux does it: the pages are marked clean all the same, and stay in memory until the
             // power goes, so that the loss shows only then.
-            let seen = Arc::clone(&inode.now);
+            let seen = inode.now.clone();
             inode.crash(&mut Dice::new(ops));
             inode.now = seen;
         } else {
@@ -571,10 +571,8 @@ impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut machine = self.machine();
         machine.read()?;
-        let bytes = &machine.inode(self.inode).now;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let len = buffer.len().min(bytes.len() - start);
-        buffer[..len].copy_from_slice(&bytes[start..start + len]);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let len = machine.inode(self.inode).now.read(start, buffer);
         machine.read_bytes += len as u64;
         Ok(len)
     }
@@ -598,11 +596,7 @@ impl File for SimFile {
         };
         let inode = machine.inode(self.inode);
         if !written.is_empty() {
-            let now = Arc::make_mut(&mut inode.now);
-            if now.len() < at + written.len() {
-                now.resize(at + written.len(), 0);
-            }
-            now[at..at + written.len()].copy_from_slice(written);
+            inode.now.write(at, written);
             inode.unsynced.push(Change::Write(at, Bytes::copy_from_slice(written)));
         }
         stepped
@@ -632,7 +626,7 @@ impl File for SimFile {
         let mut machine = self.machine();
         machine.step(Kind::Other)?;
         let inode = machine.inode(self.inode);
-        Arc::make_mut(&mut inode.now).resize(len, 0);
+        inode.now.resize(len);
         inode.unsynced.push(Change::Length(len));
         Ok(())
     }

@@ -215,7 +215,7 @@ fn a_receipt_tells_of_an_older_copy_put_back_and_of_an_end_erased_with_all_that_
     let receipt = log.anchor(log.durable_seq()).unwrap();
     log.close().unwrap();
     let mut erased = sim.disk().after_kill();
-    let mut bytes = erased.bytes(path).unwrap().to_vec();
+    let mut bytes = erased.bytes(path).unwrap();
     bytes[end + 1..].fill(0);
     erased.put(path, Some(bytes));
     for disk in [older, erased] {

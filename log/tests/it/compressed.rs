@@ -188,7 +188,7 @@ fn a_compressed_segment_cut_at_any_byte_or_with_a_sector_of_zeros_is_found() {
     log.compress(LEVEL).unwrap();
     log.close().unwrap();
     let (disk, path) = (sim.disk(), segment(1));
-    let whole = disk.bytes(&path).unwrap().to_vec();
+    let whole = disk.bytes(&path).unwrap();
     let cuts = (0..whole.len()).map(|len| whole[..len].to_vec());
     let sectors = (0..whole.len()).step_by(512).map(|at| {
         let mut zeroed = whole.clone();
@@ -213,7 +213,7 @@ fn a_trailer_that_contradicts_itself_is_damage_though_its_checksum_holds() {
     log.compress(LEVEL).unwrap();
     log.close().unwrap();
     let (disk, path) = (sim.disk(), segment(1));
-    let whole = disk.bytes(&path).unwrap().to_vec();
+    let whole = disk.bytes(&path).unwrap();
     let trailer = whole.len() - 64;
     for (at, field) in [
         (8, &0_u64.to_le_bytes()[..]),

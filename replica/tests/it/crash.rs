@@ -1,5 +1,7 @@
 //! A replica that is killed at any moment opens at a whole transaction and catches up from the log.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use revenant_log::storage::sim::{Dice, Disk, Fault};
@@ -19,6 +21,9 @@ fn config(seed: u64) -> ReplicaConfig {
 /// Power cuts tried at every sync: each keeps other sectors of what was not synced. After the first of
 /// them the power goes twice more, at every sync of opening.
 const CUTS: u64 = 3;
+/// Streams of transactions, and how many crashes they are to give.
+const SEEDS: u64 = 150;
+const CRASHES_LEAST: u64 = 50_000;
 
 /// A stream with its records.
 struct Work {
@@ -75,25 +80,38 @@ impl Work {
 
 #[test]
 fn power_that_goes_at_any_sync_loses_no_checkpoint_and_halves_no_transaction() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next_seed = AtomicU64::new(0);
+    let crashes: u64 = std::thread::scope(|scope| {
+        let work = || {
+            let seeds = std::iter::from_fn(|| Some(next_seed.fetch_add(1, Ordering::Relaxed)));
+            seeds.take_while(|seed| *seed < SEEDS).map(crashes_of).sum::<u64>()
+        };
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    println!("crashes: {crashes}");
+    assert!(crashes >= CRASHES_LEAST, "only {crashes} crashes");
+}
+
+/// Power cuts at every sync of one stream.
+fn crashes_of(seed: u64) -> u64 {
+    let work = Work::new(seed, 30);
+    let machine = Machine::boot(Disk::default(), Seq::ZERO);
+    let replica = Replica::open_on(machine.clone(), LOG, &config(0)).unwrap();
+    work.run(&machine, &replica, &mut StdRng::seed_from_u64(seed)).unwrap();
+    let mut cuts = machine.take_cuts();
+    cuts.push(machine.cut());
+    drop(replica);
     let mut crashes = 0;
-    for seed in 0..3 {
-        let work = Work::new(seed, 30);
-        let machine = Machine::boot(Disk::default(), Seq::ZERO);
-        let replica = Replica::open_on(machine.clone(), LOG, &config(0)).unwrap();
-        work.run(&machine, &replica, &mut StdRng::seed_from_u64(seed)).unwrap();
-        let mut cuts = machine.take_cuts();
-        cuts.push(machine.cut());
-        drop(replica);
-        for (index, cut) in (1_u64..).zip(&cuts) {
-            for dice in 0..CUTS {
-                let again = if dice == 0 { 2 } else { 0 };
-                let seed = seed * 1_000_000 + index * 1_000 + dice;
-                crashes += work.assert_survives(cut, seed, again);
-            }
+    for (index, cut) in (1_u64..).zip(&cuts) {
+        for dice in 0..CUTS {
+            let again = if dice == 0 { 2 } else { 0 };
+            let seed = seed * 1_000_000 + index * 1_000 + dice;
+            crashes += work.assert_survives(cut, seed, again);
         }
     }
-    println!("crashes: {crashes}");
-    assert!(crashes > 1_000, "only {crashes} crashes");
+    crashes
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! The follower keeps up, and says why when it cannot.
 
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 use revenant_log::{
     ErrorKind, Event, EventLog, Key, Log, LogConfig, Op, Seq, SourcePos, Transaction, Value,
     Witnesses,
@@ -202,4 +205,87 @@ async fn checkpoints_come_by_time_and_by_bytes_and_at_the_end() {
         .unwrap();
         assert_reopens_at_the_end(replica, &log);
     }
+}
+
+/// A disk that does not answer a sync while it hangs.
+#[derive(Clone, Debug, Default)]
+struct HangingDisk {
+    bytes: Arc<InMemoryBackend>,
+    state: Arc<(Mutex<Hanging>, Condvar)>,
+}
+
+#[derive(Debug, Default)]
+struct Hanging {
+    hangs: bool,
+    /// Somebody waits for it.
+    felt: bool,
+}
+
+impl HangingDisk {
+    fn hang(&self, hangs: bool) {
+        self.state.0.lock().unwrap().hangs = hangs;
+        self.state.1.notify_all();
+    }
+
+    async fn felt(&self) {
+        while !self.state.0.lock().unwrap().felt {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+impl StorageBackend for HangingDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.bytes.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.bytes.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.bytes.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state.0.lock().unwrap();
+        state.felt |= state.hangs;
+        drop(self.state.1.wait_while(state, |state| state.hangs).unwrap());
+        self.bytes.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.bytes.write(offset, data)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_disk_hangs_holds_up_no_append_and_catches_up_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_log(&dir.path().join("log"));
+    let disk = HangingDisk::default();
+    let replica = Replica::open_on(disk.clone(), log.id(), &ReplicaConfig::default()).unwrap();
+    let replica = Arc::new(replica);
+    let pace = Pace { checkpoint_every: Duration::ZERO, checkpoint_bytes: 1 };
+    let (first, rest) = (stream(4, 50), stream(5, 3_000));
+    followed_at(pace, &replica, &log, async || {
+        disk.hang(true);
+        append(&log, &first).await;
+        disk.felt().await;
+        let held_at = replica.applied_seq();
+        append(&log, &rest).await;
+        assert!(replica.applied_seq() <= held_at, "it hung meanwhile");
+        assert!(log.durable_seq() > held_at, "and the log went on");
+        disk.hang(false);
+        caught_up(&replica, &log).await;
+    })
+    .await
+    .unwrap();
+    let mut all = first;
+    all.transactions.extend(rest.transactions);
+    let model = Replica::open_on(InMemoryBackend::new(), log.id(), &ReplicaConfig::default());
+    let model = model.unwrap();
+    apply(&model, &records(&all.transactions, Seq::FIRST)).unwrap();
+    let [found, wanted] = [&*replica, &model].map(|one| rows(&one.snapshot().unwrap(), 9));
+    assert_eq!(found, wanted);
 }
