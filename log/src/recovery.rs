@@ -572,11 +572,11 @@ const PIECE_BYTES: usize = 8 << 20;
 
 /// Fills `buffer` from `offset`, less at the end of the file.
 fn read_pieces(file: &dyn File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let piece = buffer.len().div_ceil(threads).max(PIECE_BYTES);
-    if buffer.len() <= piece {
+    if buffer.len() <= PIECE_BYTES {
         return file.read_at(buffer, offset);
     }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let piece = buffer.len().div_ceil(threads).max(PIECE_BYTES);
     std::thread::scope(|scope| {
         let starts = (offset..).step_by(piece);
         let pieces: Vec<_> = buffer
