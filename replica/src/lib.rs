@@ -5,7 +5,7 @@
 //! - It is never a source of truth: a damaged file is moved aside and built anew from the log.
 //! - A snapshot is a read transaction: it holds still and holds nobody up.
 //!
-//! Map: [`replica`] opens and applies, `apply` says what a record does, `tables` holds the bytes,
+//! Map: [`replica`] opens and applies, `apply` says what a record does, `store` stores that, `tables` holds the bytes,
 //! [`snapshot`] reads as `turns` allows, [`lease`] keeps snapshots for their readers, [`hash`] is upstream's table hash,
 //! [`follower`] keeps up with a log, [`mod@rebuild`] starts from nothing with what `prepare` reads ahead, [`points`] judges
 //! that by a model, [`mod@compare`] lists what differs,
@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod rebuild;
 pub mod replica;
 pub mod snapshot;
+mod store;
 mod tables;
 mod turns;
 

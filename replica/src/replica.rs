@@ -1,16 +1,11 @@
 //! `Replica`: open, apply, snapshot, `applied_seq`. Rows as of one seq, in redb.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTableMetadata as _, StorageBackend, Table,
-    WriteTransaction,
-};
+use redb::{Database, Durability, ReadableDatabase, StorageBackend, WriteTransaction};
 use revenant_log::{LogId, RawRecord, Seq};
 use serde::Serialize;
 
@@ -19,7 +14,8 @@ use crate::doubt::Doubt;
 use crate::error::{Error, guarded};
 use crate::prepare::{Batch, End};
 use crate::snapshot::Snapshot;
-use crate::tables::{META, POSITION, Position, ROWS, Stat, TABLES, encode};
+use crate::store::{self, Stats};
+use crate::tables::{Position, ROWS, TABLES};
 use crate::turns::Turns;
 
 /// Settings of a replica.
@@ -78,7 +74,7 @@ pub struct Replica {
     /// Stands while the file is not proven.
     doubt: Option<Doubt>,
     /// Statistics as of the last commit; the writer's turn.
-    stats: Mutex<BTreeMap<String, Stat>>,
+    stats: Mutex<Stats>,
     /// Of the readers of pages.
     turns: Arc<Turns>,
 }
@@ -226,7 +222,7 @@ impl Replica {
         self.database.as_ref().expect("it is taken only when the replica is dropped")
     }
 
-    fn stats(&self) -> MutexGuard<'_, BTreeMap<String, Stat>> {
+    fn stats(&self) -> MutexGuard<'_, Stats> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -251,10 +247,13 @@ impl Replica {
         guarded(|| self.write([Ok(changes)].into_iter(), end))
     }
 
-    /// Applies what is prepared, whose `rows` come in key order, in one commit. Not durable on return.
+    /// Applies what is prepared, whose `rows` come in key order; nobody may read meanwhile. Not durable on return.
+    ///
+    /// Where nothing is stored it takes several commits, of which only the last says what is there: a file in which it
+    /// did not come to that is found damaged.
     ///
     /// # Errors
-    /// As [`Replica::apply`]; those of `rows`.
+    /// As [`Replica::apply`]; those of `rows`. Then the replica is not to be used any more.
     pub(crate) fn load(
         &self,
         batch: Batch,
@@ -264,7 +263,25 @@ impl Replica {
         if batch.first_seq != applied.next() {
             return Err(Error::Gap { applied, found: batch.first_seq });
         }
-        guarded(|| self.write(rows, batch.end))
+        guarded(|| {
+            if applied > Seq::ZERO {
+                return self.write(rows, batch.end);
+            }
+            let stats = self.stats();
+            let mut found = Stats::new();
+            let mut part = self.begin()?;
+            while store::fill(&part, rows, &mut found)? {
+                commit(part)?;
+                part = self.begin()?;
+            }
+            self.finish(part, found, batch.end, stats)
+        })
+    }
+
+    fn begin(&self) -> Result<WriteTransaction, Error> {
+        let mut transaction = self.database().begin_write().map_err(Error::database("write"))?;
+        transaction.set_durability(Durability::None).map_err(Error::database("write"))?;
+        Ok(transaction)
     }
 
     fn write(
@@ -272,20 +289,30 @@ impl Replica {
         rows: impl Iterator<Item = Result<Changes, Error>>,
         end: End,
     ) -> Result<Seq, Error> {
-        let mut stats_now = self.stats();
-        let mut stats = stats_now.clone();
-        let mut transaction = self.database().begin_write().map_err(Error::database("write"))?;
-        transaction.set_durability(Durability::None).map_err(Error::database("write"))?;
-        write_rows(&transaction, rows, &mut stats)?;
+        let stats = self.stats();
+        let transaction = self.begin()?;
+        let touched = store::write(&transaction, rows, &stats)?;
+        self.finish(transaction, touched, end, stats)
+    }
+
+    /// Commits rows with the figures of the tables that they `touched`, and with what they are as of.
+    fn finish(
+        &self,
+        transaction: WriteTransaction,
+        touched: Stats,
+        end: End,
+        mut stats: MutexGuard<'_, Stats>,
+    ) -> Result<Seq, Error> {
+        store::write_stats(&transaction, &touched)?;
         let position = Position {
             log_id: self.log_id,
             applied_seq: end.seq,
             feed_high: end.feed_high.max(self.feed_high.load(Ordering::Acquire)),
             time_us: end.time_us,
         };
-        write_position(&transaction, &position)?;
-        transaction.commit().map_err(Error::database("commit"))?;
-        *stats_now = stats;
+        store::write_position(&transaction, &position)?;
+        commit(transaction)?;
+        stats.extend(touched);
         self.feed_high.store(position.feed_high, Ordering::Release);
         self.applied.store(end.seq.0, Ordering::Release);
         Ok(end.seq)
@@ -433,8 +460,12 @@ fn create_tables(database: &Database, log_id: LogId) -> Result<(), Error> {
     transaction.set_quick_repair(true);
     transaction.open_table(ROWS).map_err(Error::database("create"))?;
     transaction.open_table(TABLES).map_err(Error::database("create"))?;
-    write_position(&transaction, &Position::start(log_id))?;
+    store::write_position(&transaction, &Position::start(log_id))?;
     transaction.commit().map_err(Error::database("create"))
+}
+
+fn commit(transaction: WriteTransaction) -> Result<(), Error> {
+    transaction.commit().map_err(Error::database("commit"))
 }
 
 fn check_contiguous(mut applied: Seq, records: &[RawRecord<'_>]) -> Result<(), Error> {
@@ -444,92 +475,6 @@ fn check_contiguous(mut applied: Seq, records: &[RawRecord<'_>]) -> Result<(), E
         }
         applied = record.seq;
     }
-    Ok(())
-}
-
-/// Stores `changes`, which come in key order, and counts what they do to `stats`.
-fn write_rows(
-    transaction: &WriteTransaction,
-    changes: impl Iterator<Item = Result<Changes, Error>>,
-    stats: &mut BTreeMap<String, Stat>,
-) -> Result<(), Error> {
-    let mut rows = transaction.open_table(ROWS).map_err(Error::database("write"))?;
-    let touched = if rows.is_empty().map_err(Error::database("write"))? {
-        append_rows(&mut rows, changes)?
-    } else {
-        change_rows(&mut rows, changes, stats)?
-    };
-    drop(rows);
-    let mut tables = transaction.open_table(TABLES).map_err(Error::database("write"))?;
-    for (table, stat) in touched {
-        let bytes = encode(table.as_bytes(), &stat);
-        tables.insert(table.as_str(), bytes.as_slice()).map_err(Error::database("write"))?;
-        stats.insert(table, stat);
-    }
-    Ok(())
-}
-
-type RowsTable<'t> = Table<'t, &'static [u8], &'static [u8]>;
-
-/// Stores changes where nothing is stored: leaf by leaf, each full, which takes a fraction of the time. Returns the
-/// figures of the tables.
-fn append_rows(
-    rows: &mut RowsTable<'_>,
-    changes: impl Iterator<Item = Result<Changes, Error>>,
-) -> Result<BTreeMap<String, Stat>, Error> {
-    let end = rows.upper_bound_mut(Bound::<&[u8]>::Unbounded);
-    let mut end = end.map_err(Error::database("write"))?;
-    let mut stats = BTreeMap::new();
-    for changes in changes {
-        for (table, changes) in changes?.by_table() {
-            let stat: &mut Stat = stats.entry(table.to_owned()).or_default();
-            for change in changes {
-                let Some(value) = change.value else { continue };
-                end.insert_before(change.key, value).map_err(Error::database("write"))?;
-                stat.toggle(value)?;
-                stat.rows += 1;
-            }
-        }
-    }
-    end.close().map_err(Error::database("write"))?;
-    Ok(stats)
-}
-
-/// Stores changes among what is stored. Returns the figures of the tables that they touch, which were as `stats` says.
-fn change_rows(
-    rows: &mut RowsTable<'_>,
-    changes: impl Iterator<Item = Result<Changes, Error>>,
-    stats: &BTreeMap<String, Stat>,
-) -> Result<BTreeMap<String, Stat>, Error> {
-    let mut touched = BTreeMap::new();
-    for changes in changes {
-        for (table, changes) in changes?.by_table() {
-            let before = || stats.get(table).copied().unwrap_or_default();
-            let stat: &mut Stat = touched.entry(table.to_owned()).or_insert_with(before);
-            for change in changes {
-                let old = match change.value {
-                    Some(value) => rows.insert(change.key, value),
-                    None => rows.remove(change.key),
-                };
-                if let Some(old) = old.map_err(Error::database("write"))? {
-                    stat.toggle(old.value())?;
-                    let few = || Error::Damaged(format!("table {table} counts too few rows"));
-                    stat.rows = stat.rows.checked_sub(1).ok_or_else(few)?;
-                }
-                if let Some(value) = change.value {
-                    stat.toggle(value)?;
-                    stat.rows += 1;
-                }
-            }
-        }
-    }
-    Ok(touched)
-}
-
-fn write_position(transaction: &WriteTransaction, position: &Position) -> Result<(), Error> {
-    let mut meta = transaction.open_table(META).map_err(Error::database("write"))?;
-    let bytes = encode(POSITION.as_bytes(), position);
-    meta.insert(POSITION, bytes.as_slice()).map_err(Error::database("write"))?;
     Ok(())
 }
 
@@ -548,5 +493,56 @@ fn describe(error: &Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use revenant_log::{Event, Key, Op, Record, SourcePos, Value, encode_record};
+
+    use super::*;
+
+    fn changes(seq: u64) -> Changes {
+        let event = Event {
+            op: Op::Create,
+            table: "t".into(),
+            key: Key::Int(seq.cast_signed()),
+            version: None,
+            body: Some(Value::Bool(true)),
+            before: None,
+            source: SourcePos::UNKNOWN,
+            stale: false,
+        };
+        let mut bytes = Vec::new();
+        let record =
+            Record { seq: Seq(seq), time_us: 0, ends_transaction: true, feed_high: 0, event };
+        encode_record(&record, &mut bytes);
+        Changes::of(&[RawRecord::read(Seq(seq), &bytes).unwrap()])
+    }
+
+    #[test]
+    fn a_load_that_did_not_come_to_its_end_is_found_damaged_and_one_that_did_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = ReplicaConfig { proof: Proof::AtOpen, ..ReplicaConfig::default() };
+        for count in [0, 1, 15, 16, 17, 40] {
+            let load = |path: &Path, end: Option<Error>| {
+                let replica = Replica::open(path, LogId([1; 16]), &config).unwrap().0;
+                let mut rows = (1..=count).map(|seq| Ok(changes(seq))).chain(end.map(Err));
+                let end = End { seq: Seq(count.max(1)), ..End::default() };
+                replica.load(Batch { first_seq: Seq::FIRST, end }, &mut rows)
+            };
+            let open = |path: &Path| {
+                let (replica, report) = Replica::open(path, LogId([1; 16]), &config).unwrap();
+                let rows: u64 = replica.stats().values().map(|stat| stat.rows).sum();
+                (replica.applied_seq().0, rows, report.moved_aside.is_some())
+            };
+            let path = dir.path().join(format!("whole-{count}"));
+            assert_eq!(load(&path, None).unwrap(), Seq(count.max(1)));
+            assert_eq!(open(&path), (count.max(1), count, false));
+            let path = dir.path().join(format!("half-{count}"));
+            assert!(load(&path, Some(Error::Damaged("planned".into()))).is_err());
+            // Rows of whole commits are there, and nothing that says so.
+            assert_eq!(open(&path), (0, 0, count >= 16));
+        }
     }
 }
