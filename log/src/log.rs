@@ -767,10 +767,9 @@ impl Committer {
     /// Appends in groups as large as one write may be; answers each as soon as it is durable.
     fn append(&mut self, appends: Vec<Append>) {
         let asked = appends.len();
-        let mut prepared: Vec<Prepared> = Vec::new();
-        let mut waiting: VecDeque<Waiting> = VecDeque::new();
+        let mut waiting: VecDeque<Waiting> = VecDeque::with_capacity(asked);
         let mut next = self.writer.next_seq();
-        let mut taken = 0;
+        let mut end = 0;
         for append in appends {
             if let Some(expected) = append.expected_next
                 && expected != next
@@ -783,12 +782,15 @@ impl Committer {
             let last_seq = Seq(next.0 + records - 1);
             let seqs = Appended { first_seq: next, last_seq };
             next = last_seq.next();
-            prepared.extend(append.prepared);
-            let (end, runtime, done) = (prepared.len(), append.runtime, append.done);
-            waiting.push_back(Waiting { end, runtime, seqs, done });
+            end += append.prepared.len();
+            let Append { prepared, runtime, done, .. } = append;
+            waiting.push_back(Waiting { prepared, end, runtime, seqs, done });
         }
-        while taken < prepared.len() {
-            let result = self.writer.commit(&prepared[taken..]);
+        // Transactions of the round that are durable, and those of them whose appends are answered.
+        let (mut taken, mut answered) = (0, 0);
+        while taken < end {
+            let transactions = waiting.iter().flat_map(|one| &one.prepared);
+            let result = self.writer.commit(transactions.skip(taken - answered));
             self.deliver_late();
             self.note_state();
             self.queue.lock().note_company(asked);
@@ -808,7 +810,9 @@ impl Committer {
             }
             let count = waiting.partition_point(|one| one.end <= taken);
             self.queue.appends.fetch_add(count as u64, Ordering::Relaxed);
-            self.deliver(waiting.drain(..count).collect());
+            let group: Vec<_> = waiting.drain(..count).collect();
+            answered = group.last().map_or(answered, |last| last.end);
+            self.deliver(group);
         }
     }
 
@@ -859,7 +863,10 @@ impl Answers {
 
     fn send(&self) {
         let group = std::mem::take(&mut *self.lock());
-        for Waiting { seqs, done, .. } in group {
+        // What was written is given back when all are answered, and by whoever answers.
+        let mut written = Vec::with_capacity(group.len());
+        for Waiting { prepared, seqs, done, .. } in group {
+            written.push(prepared);
             answer(done, Ok(seqs));
         }
     }
@@ -867,6 +874,7 @@ impl Answers {
 
 /// An append that is answered when `end` transactions of its round are durable.
 struct Waiting {
+    prepared: Vec<Prepared>,
     end: usize,
     /// The caller's runtime, if its workers run tasks whatever the caller does.
     runtime: Option<Handle>,

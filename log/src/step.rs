@@ -56,7 +56,7 @@ impl StepLog {
         let prepared: Vec<_> = transactions.iter().map(Prepared::new).collect::<Result<_, _>>()?;
         let mut taken = 0;
         while taken < prepared.len() {
-            taken += self.writer.commit(&prepared[taken..])?;
+            taken += self.writer.commit(prepared[taken..].iter())?;
         }
         Ok(Appended { first_seq, last_seq: self.writer.next_seq().prev() })
     }

@@ -38,8 +38,8 @@ const FREE_BYTES: u64 = SECTOR_BYTES + CONTROL_BYTES;
 
 /// A transaction as bytes.
 pub(crate) struct Prepared {
-    ends: Vec<u32>,
-    hashes: Vec<RecordHash>,
+    /// Where each record ends, and its hash.
+    records: Vec<(u32, RecordHash)>,
     bytes: Vec<u8>,
     time_us: i64,
 }
@@ -51,8 +51,7 @@ impl Prepared {
             return Err(Error::BadInput("a transaction without events".into()));
         };
         let mut prepared = Self {
-            ends: Vec::with_capacity(transaction.events.len()),
-            hashes: Vec::with_capacity(transaction.events.len()),
+            records: Vec::with_capacity(transaction.events.len()),
             bytes: Vec::with_capacity(transaction.events.len() * 128),
             time_us: transaction.time_us,
         };
@@ -65,14 +64,14 @@ impl Prepared {
                     "a transaction of more than {MAX_TRANSACTION_BYTES} bytes"
                 )));
             }
-            prepared.ends.push(u32::try_from(prepared.bytes.len()).expect("checked above"));
-            prepared.hashes.push(RecordHash::of(&prepared.bytes[start..]));
+            let end = u32::try_from(prepared.bytes.len()).expect("checked above");
+            prepared.records.push((end, RecordHash::of(&prepared.bytes[start..])));
         }
         Ok(prepared)
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.ends.len() as u64
+        self.records.len() as u64
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -81,8 +80,8 @@ impl Prepared {
 
     /// An upper bound of the bytes it takes on disk, however it is split into frames.
     fn disk_bytes(&self, frame_limit: usize) -> u64 {
-        let frames = (self.bytes.len() / frame_limit + 1).min(self.ends.len()) as u64 * 2;
-        frame_bytes(self.ends.len(), self.bytes.len()) + frames * frame_bytes(0, 0)
+        let frames = (self.bytes.len() / frame_limit + 1).min(self.records.len()) as u64 * 2;
+        frame_bytes(self.records.len(), self.bytes.len()) + frames * frame_bytes(0, 0)
     }
 }
 
@@ -273,6 +272,8 @@ pub(crate) struct Writer {
     /// Whether a mark would say anything new.
     unmarked: bool,
     poisoned: Option<String>,
+    /// Empty between groups; its memory serves the next.
+    frame: FrameBuffer,
     /// Groups, that is fsyncs, on the commit path.
     pub(crate) groups: u64,
 }
@@ -299,6 +300,7 @@ impl Writer {
             marks_end: write_offset,
             unmarked: true,
             poisoned: None,
+            frame: FrameBuffer::default(),
             groups: 0,
         }
     }
@@ -324,9 +326,12 @@ impl Writer {
     /// # Errors
     /// [`Error::Full`]: nothing happened, try again when there is space. Any other: the log is poisoned,
     /// and whether the group is durable is unknown until the log is opened again.
-    pub(crate) fn commit(&mut self, transactions: &[Prepared]) -> Result<usize, Error> {
+    pub(crate) fn commit<'p>(
+        &mut self,
+        transactions: impl Iterator<Item = &'p Prepared> + Clone,
+    ) -> Result<usize, Error> {
         self.check()?;
-        let Some(first) = transactions.first() else { return Ok(0) };
+        let Some(first) = transactions.clone().next() else { return Ok(0) };
         let needed = first.disk_bytes(self.config.frame_bytes);
         let mut group = Group::default();
         let fits = self.write_offset + needed + FREE_BYTES <= self.active.header.capacity;
@@ -337,7 +342,7 @@ impl Writer {
         }
         let mut end = self.write_offset + group.bytes.len() as u64;
         let mut taken = 0;
-        for transaction in transactions {
+        for transaction in transactions.clone() {
             let bytes = transaction.disk_bytes(self.config.frame_bytes);
             let fits = end + bytes + FREE_BYTES <= self.active.header.capacity;
             if taken > 0 && (!fits || end + bytes - self.write_offset > GROUP_BYTES) {
@@ -346,7 +351,10 @@ impl Writer {
             end += bytes;
             taken += 1;
         }
-        self.encode(&transactions[..taken], &mut group);
+        // Bytes move when their memory grows, and new memory has to be mapped.
+        let most = usize::try_from(end - self.write_offset).expect("in memory");
+        group.bytes.reserve(most - group.bytes.len());
+        self.encode(transactions.take(taken), &mut group);
         self.write(group)?;
         Ok(taken)
     }
@@ -502,24 +510,27 @@ impl Writer {
     }
 
     /// Small transactions share frames; one larger than a frame becomes a run of frames.
-    fn encode(&mut self, transactions: &[Prepared], group: &mut Group) {
-        let mut frame = FrameBuffer::default();
+    fn encode<'p>(&mut self, transactions: impl Iterator<Item = &'p Prepared>, group: &mut Group) {
+        let mut frame = std::mem::take(&mut self.frame);
         for transaction in transactions {
             if frame.bytes.len() + transaction.bytes.len() > self.config.frame_bytes {
                 self.flush(&mut frame, true, group);
             }
             let mut start = 0;
-            for (index, &end) in transaction.ends.iter().enumerate() {
+            for (index, &(end, hash)) in transaction.records.iter().enumerate() {
                 let end = end as usize;
                 if frame.bytes.len() + (end - start) > self.config.frame_bytes {
                     self.flush(&mut frame, index == 0, group);
                 }
                 frame.push(&transaction.bytes[start..end], transaction.time_us);
-                self.chain = self.chain.then(transaction.hashes[index]);
+                self.chain = self.chain.then(hash);
                 start = end;
             }
         }
         self.flush(&mut frame, true, group);
+        // One record may have been larger than frames are.
+        frame.bytes.shrink_to(self.config.frame_bytes);
+        self.frame = frame;
     }
 
     fn flush(&mut self, frame: &mut FrameBuffer, ends_transaction: bool, group: &mut Group) {
@@ -571,8 +582,8 @@ impl Writer {
         let mut offset = start;
         let mut frames = Vec::new();
         while offset < start + bytes.len() as u64 {
-            let frame = Frame::decode(bytes, start, offset, self.active.header.salt)
-                .expect("the frame was encoded a moment ago");
+            // It was encoded a moment ago.
+            let frame = Frame::vouched(bytes, offset - start);
             self.active.change(|state| state.extend(&frame.header, offset));
             offset += frame.header.frame_len();
             frames.push(frame);
