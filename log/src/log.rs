@@ -558,11 +558,6 @@ impl QueueState {
         !self.busy && self.requests.is_empty() && !self.closed
     }
 
-    /// A group of `asked` appends is durable.
-    fn note_company(&mut self, asked: usize) {
-        self.company.note(asked == 1 && self.requests.is_empty());
-    }
-
     /// Whether the writer's thread sleeps and must not.
     fn rouses(&mut self) -> bool {
         let needed = !self.requests.is_empty() || self.closed || (self.unmarked && !self.watches);
@@ -655,10 +650,11 @@ struct WriterLoop {
 impl WriterLoop {
     fn run(self) {
         let _turn = Turn(&self.queue);
-        while let Some(requests) = self.next() {
+        let mut requests = VecDeque::new();
+        while self.take(&mut requests) {
             let mut committer = lock(&self.committer);
-            let mut appends = Vec::new();
-            for request in requests {
+            let mut appends = Vec::with_capacity(requests.len());
+            for request in requests.drain(..) {
                 match request {
                     Request::Append(append) => appends.push(append),
                     other => {
@@ -679,21 +675,25 @@ impl WriterLoop {
         }
     }
 
-    /// All that waits; marks the tail when nothing comes for a while. `None` when closed and empty.
-    fn next(&self) -> Option<VecDeque<Request>> {
-        if self.queue.lock().requests.is_empty() {
-            lock(&self.committer).deliver_late();
-        }
+    /// Fills `requests`, which is empty and whose memory is for those that come next, with all that wait; marks the
+    /// tail when nothing comes for a while. False when closed and empty.
+    fn take(&self, requests: &mut VecDeque<Request>) -> bool {
         let mut queue = self.queue.lock();
+        if queue.requests.is_empty() {
+            drop(queue);
+            lock(&self.committer).deliver_late();
+            queue = self.queue.lock();
+        }
         queue.busy = false;
         loop {
             (queue.asleep, queue.watches) = (false, false);
             if !queue.busy && !queue.requests.is_empty() {
                 queue.busy = true;
-                return Some(std::mem::take(&mut queue.requests));
+                std::mem::swap(&mut queue.requests, requests);
+                return true;
             }
             if !queue.busy && queue.closed {
-                return None;
+                return false;
             }
             (queue.asleep, queue.watches) = (true, queue.unmarked);
             if !queue.unmarked {
@@ -731,7 +731,7 @@ impl Committer {
         if let Err(error) = self.writer.mark_idle() {
             tracing::error!(%error, "the log stopped");
         }
-        self.note_state();
+        drop(self.note_state());
     }
 
     fn other(&mut self, request: Request) -> bool {
@@ -739,7 +739,7 @@ impl Committer {
             Request::Append(_) => unreachable!("appends are collected before"),
             Request::Trim { before, last, done } => {
                 let result = self.writer.trim_segments(before, last);
-                self.note_state();
+                drop(self.note_state());
                 if result.is_ok() {
                     self.tell_keeper();
                 }
@@ -792,8 +792,10 @@ impl Committer {
             let transactions = waiting.iter().flat_map(|one| &one.prepared);
             let result = self.writer.commit(transactions.skip(taken - answered));
             self.deliver_late();
-            self.note_state();
-            self.queue.lock().note_company(asked);
+            let mut queue = self.note_state();
+            let alone = asked == 1 && queue.requests.is_empty();
+            queue.company.note(alone);
+            drop(queue);
             match result {
                 Ok(count) => {
                     self.tell_keeper();
@@ -842,11 +844,12 @@ impl Committer {
         self.keeper.rolled(self.writer.active_number());
     }
 
-    fn note_state(&self) {
+    fn note_state(&self) -> MutexGuard<'_, QueueState> {
         self.queue.groups.store(self.writer.groups, Ordering::Relaxed);
         let mut queue = self.queue.lock();
         queue.poisoned = self.writer.check().is_err();
         queue.unmarked = self.writer.is_unmarked();
+        queue
     }
 }
 
