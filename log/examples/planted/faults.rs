@@ -359,9 +359,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!(
         "chain-skips-a-record",
         "writer.rs",
-        "self.chain = self.chain.then(transaction.hashes[index]);",
+        "self.chain = self.chain.then(hash);",
         "if index == 0 || !crate::planted(\"chain-skips-a-record\") { \
-         self.chain = self.chain.then(transaction.hashes[index]); }",
+         self.chain = self.chain.then(hash); }",
         "chain::a_log_meets_its_own_anchors_and_no_others"
     ),
     fault!(
