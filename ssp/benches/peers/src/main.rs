@@ -2,7 +2,8 @@
 //! both arranged by owner. It gets what the engine has to look up ready-made: columns that are asked for,
 //! old rows to retract. What comes out is as with the engine: view, row, version, in or out.
 //!
-//! `revenant-peers VIEWS ROWS CHANGES` prints one line of JSON.
+//! `revenant-peers VIEWS ROWS` says in a line of JSON that it is ready. From then on every line of its input is
+//! a number of changes to make, which it answers with a line of JSON, until there is no line any more.
 
 #[allow(dead_code, reason = "deletes at the top are of W2")]
 #[path = "../../views/churn.rs"]
@@ -12,6 +13,7 @@ mod random;
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::io::BufRead as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -27,11 +29,11 @@ const SEED: u64 = 7;
 
 fn main() {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
-    let [views, rows, changes] = numbers[..] else {
-        eprintln!("usage: revenant-peers VIEWS ROWS CHANGES");
+    let [views, rows] = numbers[..] else {
+        eprintln!("usage: revenant-peers VIEWS ROWS");
         std::process::exit(2);
     };
-    let (took, pairs) = timely::execute_directly(move |worker| {
+    timely::execute_directly(move |worker| {
         let pairs = Rc::new(Cell::new(0i64));
         let seen = pairs.clone();
         let (mut asked, mut stored, probe) = worker.dataflow::<u64, _, _>(|scope| {
@@ -52,11 +54,7 @@ fn main() {
                 stored.update(row, count);
             }
         }
-        let mut took = Duration::ZERO;
-        for number in 0..=changes {
-            // The first step takes in what was there before.
-            let updates =
-                if number == 0 { Vec::new() } else { table.apply(churn.change(rows as usize)) };
+        let mut step = |updates: Vec<(Row, isize)>| {
             let start = Instant::now();
             for (row, count) in updates {
                 stored.update(row, count);
@@ -67,14 +65,19 @@ fn main() {
             asked.flush();
             stored.flush();
             worker.step_while(|| probe.less_than(&time));
-            if number > 0 {
-                took += start.elapsed();
-            }
+            start.elapsed()
+        };
+        // The first step takes in what was there before.
+        step(Vec::new());
+        println!("{{\"pairs\": {}}}", pairs.get());
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let Ok(changes) = line.parse::<u32>() else { break };
+            let took: Duration =
+                (0..changes).map(|_| step(table.apply(churn.change(rows as usize)))).sum();
+            let micros = took.as_secs_f64() * 1e6 / f64::from(changes);
+            println!("{{\"micros_per_change\": {micros:.3}, \"pairs\": {}}}", pairs.get());
         }
-        (took, pairs.get())
     });
-    let micros = took.as_secs_f64() * 1e6 / changes as f64;
-    println!("{{\"micros_per_change\": {micros:.3}, \"pairs\": {pairs}}}");
 }
 
 /// The rows as they are, to retract what a change replaces.
