@@ -168,7 +168,7 @@ const MUTANTS: [Mutant; 33] = [
     Mutant {
         rule: "a view within its budget may outgrow it later",
         file: "ssp/src/engine/edges.rs",
-        from: "writes.budget.allows(writes.bytes)?;",
+        from: "writes.budget.allows(writes.shown.bytes)?;",
         to: "",
     },
     Mutant {

@@ -4,7 +4,7 @@
 use hashbrown::HashSet;
 
 use super::budget::{Budget, Declined, bytes_of};
-use super::group::GroupId;
+use super::group::{GroupId, Shown};
 use super::step::Batch;
 use super::store::{RowId, When};
 use super::{Engine, Stepped};
@@ -23,9 +23,8 @@ struct Place<'a> {
 /// What a view's changes amount to so far.
 struct Writes {
     edges: Vec<(usize, EdgeWrite)>,
-    signature: u64,
-    /// What the view takes.
-    bytes: usize,
+    /// What the view shows with them.
+    shown: Shown,
     budget: Budget,
 }
 
@@ -34,15 +33,13 @@ struct Writes {
 pub(super) struct Whole {
     /// With their depths, parents first.
     pub(super) edges: Vec<(usize, Edge)>,
-    pub(super) signature: u64,
-    /// See [`Budget`].
-    pub(super) bytes: usize,
+    pub(super) shown: Shown,
 }
 
 impl Engine {
     /// Everything that a view holds.
     pub(super) fn whole(&self, view: &str, root: GroupId) -> Result<Whole, Declined> {
-        let mut writes = Writes::new(0, self.budget);
+        let mut writes = Writes::new(Shown::default(), self.budget);
         let place = Place { view, parent: None, depth: 0 };
         for row in self.members(root)? {
             self.put_tree(place, root, row, &mut writes)?;
@@ -51,8 +48,8 @@ impl Engine {
             EdgeWrite::Put(edge) => Some((depth, edge)),
             EdgeWrite::Delete { .. } => None,
         };
-        let Writes { edges, signature, bytes, .. } = writes;
-        Ok(Whole { edges: edges.into_iter().filter_map(edge).collect(), signature, bytes })
+        let Writes { edges, shown, .. } = writes;
+        Ok(Whole { edges: edges.into_iter().filter_map(edge).collect(), shown })
     }
 
     /// Writes what a batch changed in every view.
@@ -61,25 +58,28 @@ impl Engine {
             batch.deltas.keys().chain(batch.dirty.keys()).copied().collect();
         roots.sort_unstable();
         roots.dedup();
+        let mut lost = Vec::new();
         for root in roots {
-            for view in self.group(root).views.to_vec() {
-                let Some(known) = self.views.get(&view) else { continue };
-                let mut writes = Writes::new(known.bytes, self.budget);
-                let place = Place { view: &view, parent: None, depth: 0 };
+            // They are in the engine again when all are done.
+            let mut views = std::mem::take(&mut self.group_mut(root).views);
+            views.for_each(|view, shown| {
+                let mut writes = Writes::new(*shown, self.budget);
+                let place = Place { view, parent: None, depth: 0 };
                 if let Err(declined) = self.descend(place, root, batch, &mut writes) {
-                    self.lose(&view, declined, batch, stepped);
-                    continue;
+                    lost.push((view.clone(), declined));
+                    return;
                 }
-                if let Some(known) = self.views.get_mut(&view) {
-                    known.signature ^= writes.signature;
-                    known.bytes = writes.bytes;
-                }
+                *shown = writes.shown;
                 if !writes.edges.is_empty() {
                     let row_count = self.group(root).count;
                     let view = view.to_string();
                     stepped.changes.push(ViewChange { view, edges: writes.edges, row_count });
                 }
-            }
+            });
+            self.group_mut(root).views = views;
+        }
+        for (view, declined) in lost {
+            self.lose(&view, declined, batch, stepped);
         }
     }
 
@@ -126,7 +126,7 @@ impl Engine {
         let id = if children > 0 { edge.id.clone() } else { String::new() };
         let old = self.version(row, When::Before);
         if edge.version != old || self.store.is_recreated(row) {
-            writes.signature ^= signature(&edge.id, old) ^ edge.signature();
+            writes.shown.signature ^= signature(&edge.id, old) ^ edge.signature();
             writes.edges.push((place.depth, EdgeWrite::Put(edge)));
         }
         for child in 0..children {
@@ -182,10 +182,10 @@ impl Engine {
         let children = self.children(id);
         let edge = self.edge(place, row, When::Now);
         let edge_id = if children > 0 { edge.id.clone() } else { String::new() };
-        writes.signature ^= edge.signature();
+        writes.shown.signature ^= edge.signature();
         writes.edges.push((place.depth, EdgeWrite::Put(edge)));
-        writes.bytes += bytes_of(1, children);
-        writes.budget.allows(writes.bytes)?;
+        writes.shown.bytes += bytes_of(1, children);
+        writes.budget.allows(writes.shown.bytes)?;
         for child in 0..children {
             let Some(inner) = self.child_group(id, row, child, When::Now)? else { continue };
             let below = place.below(self, id, child, &edge_id);
@@ -206,8 +206,8 @@ impl Engine {
         writes: &mut Writes,
     ) -> Result<(), Declined> {
         let edge = self.edge(place, row, When::Before);
-        writes.signature ^= edge.signature();
-        writes.bytes = writes.bytes.saturating_sub(bytes_of(1, self.children(id)));
+        writes.shown.signature ^= edge.signature();
+        writes.shown.bytes = writes.shown.bytes.saturating_sub(bytes_of(1, self.children(id)));
         for child in 0..self.children(id) {
             let Some(inner) = self.child_group(id, row, child, When::Before)? else { continue };
             let below = place.below(self, id, child, &edge.id);
@@ -251,9 +251,9 @@ impl Engine {
 }
 
 impl Writes {
-    /// None yet, to a view that takes so much.
-    fn new(bytes: usize, budget: Budget) -> Self {
-        Self { edges: Vec::new(), signature: 0, bytes, budget }
+    /// None yet, to a view that shows this.
+    fn new(shown: Shown, budget: Budget) -> Self {
+        Self { edges: Vec::new(), shown, budget }
     }
 }
 

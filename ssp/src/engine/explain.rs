@@ -3,12 +3,12 @@
 use revenant_log::{RecordId, Value};
 use serde::Serialize;
 
+use super::Engine;
 use super::block::{Block, BlockId, Operand, equality};
 use super::group::Group;
 use super::set::SetId;
 use super::source::SourceId;
 use super::store::When;
-use super::{Engine, View};
 use crate::query::ir::{Comparison, Expr, Path, Query};
 
 /// What a SELECT of a view is made of and what it costs.
@@ -114,12 +114,11 @@ impl Engine {
     /// What a view is made of, if it is maintained; `query` is what it was opened with.
     #[must_use]
     pub fn explain(&self, view: &str, query: &Query) -> Option<Explained> {
-        let View { root, bytes, .. } = *self.views.get(view)?;
-        let group = self.group(root);
+        let group = self.group(*self.views.get(view)?);
         let mut explained = self.explain_block(group.block);
         explained.rows = group.count;
-        explained.view_bytes = bytes;
-        explained.equal_views = group.views.to_vec().len();
+        explained.view_bytes = group.views.get(view)?.bytes;
+        explained.equal_views = group.views.len();
         explained.values = self.values(group, query);
         Some(explained)
     }
@@ -127,7 +126,7 @@ impl Engine {
     /// What changes cost the template of a view so far.
     #[must_use]
     pub fn cost(&self, view: &str) -> Cost {
-        let block = self.views.get(view).map(|view| self.group(view.root).block);
+        let block = self.views.get(view).map(|root| self.group(*root).block);
         block.map_or_else(Cost::default, |block| self.block(block).cost)
     }
 
@@ -135,7 +134,7 @@ impl Engine {
     /// opened with.
     #[must_use]
     pub fn why(&self, view: &str, query: &Query, record: &RecordId) -> Option<Why> {
-        let root = self.views.get(view)?.root;
+        let root = *self.views.get(view)?;
         let group = self.group(root);
         let block = self.block(group.block);
         let out = |reason: String| Why { is_in: false, reason, conditions: Vec::new() };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use revenant_log::Value;
 
 use super::block::BlockId;
@@ -40,7 +40,7 @@ pub(crate) struct Group {
     /// Rows of outer groups whose subquery this is.
     uses: Option<Box<HashSet<Use>>>,
     /// Views that are this group.
-    pub(crate) views: Names,
+    pub(crate) views: Views,
     /// Sets that hold this group's values.
     #[expect(
         clippy::box_collection,
@@ -49,50 +49,86 @@ pub(crate) struct Group {
     sets: Option<Box<Vec<SetId>>>,
 }
 
-/// The names of views: mostly none, or one.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Names {
+/// The views that are a group, by name: mostly none, or one.
+#[derive(Debug, Default)]
+pub(crate) enum Views {
     #[default]
     None,
-    One(Arc<str>),
-    Many(Box<HashSet<Arc<str>>>),
+    One(Arc<str>, Shown),
+    Many(Box<HashMap<Arc<str>, Shown>>),
 }
 
-impl Names {
+/// What a view shows, as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shown {
+    /// A sum over its edges that does not depend on their order.
+    pub(crate) signature: u64,
+    /// See [`super::Budget`].
+    pub(crate) bytes: usize,
+}
+
+impl Views {
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::None)
     }
 
-    pub(crate) fn to_vec(&self) -> Vec<Arc<str>> {
+    pub(crate) fn len(&self) -> usize {
         match self {
-            Self::None => Vec::new(),
-            Self::One(name) => vec![name.clone()],
-            Self::Many(names) => names.iter().cloned().collect(),
+            Self::None => 0,
+            Self::One(..) => 1,
+            Self::Many(views) => views.len(),
         }
     }
 
-    pub(crate) fn push(&mut self, name: Arc<str>) {
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(name, _) => vec![name.clone()],
+            Self::Many(views) => views.keys().cloned().collect(),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Shown> {
+        match self {
+            Self::One(other, shown) if **other == *name => Some(*shown),
+            Self::Many(views) => views.get(name).copied(),
+            _ => None,
+        }
+    }
+
+    /// Calls `each` for every view.
+    pub(crate) fn for_each(&mut self, mut each: impl FnMut(&Arc<str>, &mut Shown)) {
+        match self {
+            Self::None => {}
+            Self::One(name, shown) => each(name, shown),
+            Self::Many(views) => views.iter_mut().for_each(|(name, shown)| each(name, shown)),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, name: Arc<str>, shown: Shown) {
         *self = match std::mem::take(self) {
-            Self::None => Self::One(name),
-            Self::One(other) => Self::Many(Box::new([other, name].into_iter().collect())),
-            Self::Many(mut names) => {
-                names.insert(name);
-                Self::Many(names)
+            Self::None => Self::One(name, shown),
+            Self::One(other, beside) => {
+                Self::Many(Box::new([(other, beside), (name, shown)].into_iter().collect()))
+            }
+            Self::Many(mut views) => {
+                views.insert(name, shown);
+                Self::Many(views)
             }
         };
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
         match self {
-            Self::One(other) if **other == *name => *self = Self::None,
-            Self::Many(names) => {
-                names.remove(name);
-                if names.len() < names.capacity() / 4 {
-                    names.shrink_to(names.len() * 2);
+            Self::One(other, _) if **other == *name => *self = Self::None,
+            Self::Many(views) => {
+                views.remove(name);
+                if views.len() < views.capacity() / 4 {
+                    views.shrink_to(views.len() * 2);
                 }
-                if names.len() == 1 {
-                    let left = names.drain().next();
-                    *self = left.map_or(Self::None, Self::One);
+                if views.len() == 1 {
+                    let left = views.drain().next();
+                    *self = left.map_or(Self::None, |(name, shown)| Self::One(name, shown));
                 }
             }
             _ => {}
@@ -139,7 +175,7 @@ impl Group {
             window: None,
             count: 0,
             uses: None,
-            views: Names::None,
+            views: Views::None,
             sets: None,
         }
     }

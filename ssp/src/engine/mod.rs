@@ -50,7 +50,7 @@ pub use explain::{Condition, Cost, Explained, Index, SetExplained, Why};
 
 use block::{Block, BlockId, BlockKey, Operand};
 use edges::Whole;
-use group::{Group, GroupId, Use, Window};
+use group::{Group, GroupId, Shown, Use, Window};
 use lift::{How, Lift};
 use links::Links;
 use opening::Opening;
@@ -77,23 +77,14 @@ pub struct Engine {
     links: Links,
     sets: Slab<Set>,
     set_ids: HashMap<(GroupId, Path), SetId>,
-    views: HashMap<Arc<str>, View>,
+    /// The root of each view.
+    views: HashMap<Arc<str>, GroupId>,
     budget: Budget,
     /// While a view is opened.
     opening: Option<Opening>,
     /// Groups that may have lost their last use; they stay until the batch, or the opening, ends.
     orphans: Vec<GroupId>,
     hasher: DefaultHashBuilder,
-}
-
-/// A view.
-#[derive(Clone, Copy, Debug)]
-struct View {
-    root: GroupId,
-    /// A sum over its edges that does not depend on their order.
-    signature: u64,
-    /// See [`Budget`].
-    bytes: usize,
 }
 
 /// What a batch did.
@@ -160,11 +151,10 @@ impl Engine {
         let block = self.group(root).block;
         self.block_mut(block).refs += 1;
         let name: Arc<str> = view.into();
-        self.group_mut(root).views.push(name.clone());
+        self.group_mut(root).views.insert(name.clone(), whole.shown);
         self.drop_unheld_sets(opening.sets);
-        let Whole { edges, signature, bytes } = whole;
-        self.views.insert(name, View { root, signature, bytes });
-        Ok(edges)
+        self.views.insert(name, root);
+        Ok(whole.edges)
     }
 
     /// The root group of a new view and everything it holds.
@@ -181,7 +171,7 @@ impl Engine {
 
     /// Ceases to maintain a view; one that is unknown is no error.
     pub fn close(&mut self, view: &str) {
-        let Some(View { root, .. }) = self.views.remove(view) else { return };
+        let Some(root) = self.views.remove(view) else { return };
         shrink(&mut self.views);
         let block = self.group(root).block;
         self.group_mut(root).views.remove(view);
@@ -200,19 +190,19 @@ impl Engine {
 
     /// Root rows of a view.
     pub fn row_count(&self, view: &str) -> u64 {
-        self.views.get(view).map_or(0, |view| self.group(view.root).count)
+        self.views.get(view).map_or(0, |root| self.group(*root).count)
     }
 
     /// A sum over a view's edges that does not depend on their order.
     pub fn signature(&self, view: &str) -> u64 {
-        self.views.get(view).map_or(0, |view| view.signature)
+        self.shown(view).map_or(0, |shown| shown.signature)
     }
 
     /// The edges of a view.
     pub fn edges(&self, view: &str) -> Vec<Edge> {
-        let Some(known) = self.views.get(view) else { return Vec::new() };
+        let Some(root) = self.views.get(view) else { return Vec::new() };
         // What could be evaluated when the batch ended can be evaluated again.
-        let whole = self.whole(view, known.root).unwrap_or_default();
+        let whole = self.whole(view, *root).unwrap_or_default();
         whole.edges.into_iter().map(|(_, edge)| edge).collect()
     }
 
@@ -237,6 +227,10 @@ impl Engine {
             Operand::Outer(_) => Value::None,
         });
         self.acquire(block, values.collect())
+    }
+
+    fn shown(&self, view: &str) -> Option<Shown> {
+        self.group(*self.views.get(view)?).views.get(view)
     }
 
     fn world(&self) -> World<'_> {

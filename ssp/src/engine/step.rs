@@ -17,7 +17,7 @@ use super::group::{Delta, GroupId, Use};
 use super::set::SetId;
 use super::source::{Move, Place, Source, SourceId};
 use super::store::{RowId, When};
-use super::{Declined, Engine, Stepped, View};
+use super::{Declined, Engine, Stepped};
 use crate::query::expr::Beyond;
 
 /// What a batch does.
@@ -424,13 +424,13 @@ impl Engine {
         self.spread_loss(batch);
         let mut lost = Vec::new();
         for (id, declined) in &batch.lost_groups {
-            let views = self.group(*id).views.to_vec();
+            let views = self.group(*id).views.names();
             lost.extend(views.into_iter().map(|view| (view, declined.clone())));
         }
         if !batch.lost.is_empty() {
             for (id, block) in self.blocks.iter() {
                 let Some(beyond) = self.loss(BlockId(id), batch) else { continue };
-                let views = block.groups.iter().flat_map(|group| self.group(*group).views.to_vec());
+                let views = block.groups.iter().flat_map(|group| self.group(*group).views.names());
                 lost.extend(views.map(|view| (view, beyond.into())));
             }
         }
@@ -447,7 +447,7 @@ impl Engine {
         batch: &mut Batch,
         stepped: &mut Stepped,
     ) {
-        let Some(View { root, .. }) = self.views.remove(view) else { return };
+        let Some(root) = self.views.remove(view) else { return };
         self.group_mut(root).views.remove(view);
         self.orphans.push(root);
         let block = self.group(root).block;
