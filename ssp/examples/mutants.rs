@@ -28,8 +28,8 @@ const MUTANTS: [Mutant; 33] = [
     Mutant {
         rule: "a row that was in and is not is removed",
         file: "ssp/src/engine/step.rs",
-        from: "(true, false) => delta.removed.push(row),",
-        to: "(true, false) => {}",
+        from: "(true, false) => Fate::Removed,",
+        to: "(true, false) => continue,",
     },
     Mutant {
         rule: "a window is read again when a row before its bound moves",

@@ -3,9 +3,10 @@
 
 use hashbrown::HashSet;
 
+use super::batch::Batch;
 use super::budget::{Budget, Declined, bytes_of};
 use super::group::{GroupId, Shown};
-use super::step::Batch;
+
 use super::store::{RowId, When};
 use super::{Engine, Stepped};
 use crate::edge::{Edge, EdgeWrite, ViewChange, edge_id, signature};
@@ -54,12 +55,12 @@ impl Engine {
 
     /// Writes what a batch changed in every view.
     pub(super) fn write(&mut self, batch: &mut Batch, stepped: &mut Stepped) {
-        let mut roots: Vec<GroupId> =
-            batch.deltas.keys().chain(batch.dirty.keys()).copied().collect();
+        let mut roots = std::mem::take(&mut batch.roots);
+        roots.extend(batch.deltas.groups().map(|(id, _)| id).chain(batch.dirty.keys().copied()));
         roots.sort_unstable();
         roots.dedup();
         let mut lost = Vec::new();
-        for root in roots {
+        for root in roots.iter().copied() {
             // They are in the engine again when all are done.
             let mut views = std::mem::take(&mut self.group_mut(root).views);
             views.for_each(|view, shown| {
@@ -78,6 +79,7 @@ impl Engine {
             });
             self.group_mut(root).views = views;
         }
+        batch.roots = roots;
         for (view, declined) in lost {
             self.lose(&view, declined, batch, stepped);
         }
@@ -91,19 +93,19 @@ impl Engine {
         batch: &Batch,
         writes: &mut Writes,
     ) -> Result<(), Declined> {
-        let delta = batch.deltas.get(&id);
-        for row in delta.iter().flat_map(|delta| &delta.removed) {
-            self.delete_tree(place, id, *row, batch, writes)?;
+        let delta = batch.deltas.of(id);
+        for row in delta.removed() {
+            self.delete_tree(place, id, row, batch, writes)?;
         }
-        for row in delta.iter().flat_map(|delta| &delta.added) {
-            self.put_tree(place, id, *row, writes)?;
+        for row in delta.added() {
+            self.put_tree(place, id, row, writes)?;
         }
-        for row in delta.iter().flat_map(|delta| &delta.updated) {
-            self.stay(place, (id, id), *row, batch, writes)?;
+        for row in delta.updated() {
+            self.stay(place, (id, id), row, batch, writes)?;
         }
         let Some(dirty) = batch.dirty.get(&id) else { return Ok(()) };
         // Rows that entered carry all that is below them, and so do those that were written.
-        let told: HashSet<RowId> = delta.iter().flat_map(|delta| delta.rows()).collect();
+        let told: HashSet<RowId> = delta.rows().collect();
         for row in dirty {
             if !told.contains(row) {
                 self.stay(place, (id, id), *row, batch, writes)?;
@@ -223,10 +225,11 @@ impl Engine {
     /// The rows of a group before the batch.
     fn members_before(&self, id: GroupId, batch: &Batch) -> Result<Vec<RowId>, Beyond> {
         let mut rows = self.members(id)?;
-        if let Some(delta) = batch.deltas.get(&id) {
-            let added: HashSet<RowId> = delta.added.iter().copied().collect();
+        let delta = batch.deltas.of(id);
+        if !delta.is_empty() {
+            let added: HashSet<RowId> = delta.added().collect();
             rows.retain(|row| !added.contains(row));
-            rows.extend(&delta.removed);
+            rows.extend(delta.removed());
         }
         Ok(rows)
     }

@@ -144,15 +144,6 @@ pub(crate) struct Window {
     pub(crate) bound: Option<Box<[u8]>>,
 }
 
-/// What a batch changes in a group.
-#[derive(Debug, Default)]
-pub(crate) struct Delta {
-    pub(crate) added: Vec<RowId>,
-    pub(crate) removed: Vec<RowId>,
-    /// Rows that stay and were written.
-    pub(crate) updated: Vec<RowId>,
-}
-
 impl Use {
     pub(crate) fn new(group: GroupId, row: RowId, child: usize) -> Self {
         Self { group, row, child: u16::try_from(child).expect("a query has few subqueries") }
@@ -234,17 +225,5 @@ impl Group {
     /// Whether nobody asks for it any more.
     pub(crate) fn is_unused(&self) -> bool {
         self.uses.is_none() && self.views.is_empty() && self.sets.is_none()
-    }
-}
-
-impl Delta {
-    /// Every row it speaks of.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = RowId> + '_ {
-        self.added.iter().chain(&self.removed).chain(&self.updated).copied()
-    }
-
-    /// Whether nothing changed.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.updated.is_empty()
     }
 }

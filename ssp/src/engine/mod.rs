@@ -14,8 +14,10 @@
 //! The pieces are those of shared-plan view maintenance: templates with parameters as data, bounds over
 //! shared sorted indexes for windows, counted sets with flips for semijoins.
 
+mod batch;
 mod block;
 mod budget;
+mod delta;
 mod edges;
 mod explain;
 mod group;
@@ -48,6 +50,7 @@ use crate::query::ir::{Path, Query};
 pub use budget::{Budget, Declined};
 pub use explain::{Condition, Cost, Explained, Index, SetExplained, Why};
 
+use batch::Batch;
 use block::{Block, BlockId, BlockKey, Operand};
 use edges::Whole;
 use group::{Group, GroupId, Shown, Use, Window};
@@ -84,6 +87,8 @@ pub struct Engine {
     opening: Option<Opening>,
     /// Groups that may have lost their last use; they stay until the batch, or the opening, ends.
     orphans: Vec<GroupId>,
+    /// Memory for the next batch.
+    spare: Option<Box<Batch>>,
     hasher: DefaultHashBuilder,
 }
 

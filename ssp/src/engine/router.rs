@@ -88,11 +88,11 @@ impl<T: Copy + Ord> Router<T> {
         }
     }
 
-    /// Those that a change of `row` may concern, each once.
-    pub(crate) fn find(&self, world: World<'_>, row: RowId) -> Vec<T> {
-        let mut found = self.always.clone();
+    /// Calls `see` for each that a change of `row` may concern, perhaps more than once.
+    pub(crate) fn find(&self, world: World<'_>, row: RowId, mut see: impl FnMut(T)) {
+        self.always.iter().copied().for_each(&mut see);
         if self.among.is_empty() && self.from.is_empty() && self.up_to.is_empty() {
-            return found;
+            return;
         }
         for when in [When::Before, When::Now] {
             if world.store.image(row, when).is_none() {
@@ -109,34 +109,34 @@ impl<T: Copy + Ord> Router<T> {
             for (path, by_value) in &self.among {
                 // Whoever cannot be looked up is asked, and says why it cannot answer.
                 match value(path) {
-                    Some(value) => {
-                        found.extend(by_value.get(value.as_slice()).into_iter().flatten())
-                    }
-                    None => found.extend(by_value.values().flatten()),
+                    Some(value) => by_value
+                        .get(value.as_slice())
+                        .into_iter()
+                        .flatten()
+                        .copied()
+                        .for_each(&mut see),
+                    None => by_value.values().flatten().copied().for_each(&mut see),
                 }
             }
             for (path, by_value) in &self.from {
                 match value(path) {
                     Some(value) => {
                         let below = by_value.range::<[u8], _>((Unbounded, Included(&*value)));
-                        found.extend(below.flat_map(|(_, blocks)| blocks));
+                        below.flat_map(|(_, blocks)| blocks).copied().for_each(&mut see);
                     }
-                    None => found.extend(by_value.values().flatten()),
+                    None => by_value.values().flatten().copied().for_each(&mut see),
                 }
             }
             for (path, by_value) in &self.up_to {
                 match value(path) {
                     Some(value) => {
                         let above = by_value.range::<[u8], _>((Included(&*value), Unbounded));
-                        found.extend(above.flat_map(|(_, blocks)| blocks));
+                        above.flat_map(|(_, blocks)| blocks).copied().for_each(&mut see);
                     }
-                    None => found.extend(by_value.values().flatten()),
+                    None => by_value.values().flatten().copied().for_each(&mut see),
                 }
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        found
     }
 
     /// Whether none is left.

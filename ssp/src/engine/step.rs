@@ -7,76 +7,33 @@
 //! 4. What nobody asks for is given up, and how rows were before is forgotten.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
+use super::batch::{Batch, Told};
 use super::block::BlockId;
+use super::delta::{Delta, Fate};
 use super::explain::Cost;
-use super::group::{Delta, GroupId, Use};
+use super::group::{GroupId, Use};
 use super::set::SetId;
 use super::source::{Move, Place, Source, SourceId};
 use super::store::{RowId, When};
 use super::{Declined, Engine, Stepped};
 use crate::query::expr::Beyond;
 
-/// What a batch does.
-#[derive(Default)]
-pub(super) struct Batch {
-    /// What is still to be told of rows, by level.
-    work: Vec<Work>,
-    /// Where rows were and are in the sources that took them in.
-    moves: HashMap<(SourceId, RowId), Move>,
-    /// Sets that counted.
-    counted: Vec<SetId>,
-    pub(super) deltas: HashMap<GroupId, Delta>,
-    /// Rows of groups below which something changed.
-    pub(super) dirty: HashMap<GroupId, BTreeSet<RowId>>,
-    /// Blocks that met a row which only SurrealDB can judge.
-    pub(super) lost: HashMap<BlockId, Beyond>,
-    /// Groups that did, of blocks whose other groups did not.
-    pub(super) lost_groups: HashMap<GroupId, Declined>,
-    /// Of every view that is given up, its block.
-    released: Vec<BlockId>,
-}
-
-/// What of one level is to be told of rows: first the sources, then the blocks.
-#[derive(Default)]
-struct Work {
-    sources: Vec<(SourceId, RowId)>,
-    blocks: Vec<(BlockId, RowId)>,
-}
-
-/// Groups of one level that rows concerned.
-#[derive(Default)]
-struct Told {
-    groups: Vec<GroupId>,
-    /// Windows that are to be read again, with rows in them that were written.
-    windows: HashMap<GroupId, HashSet<RowId>>,
-}
-
-impl Batch {
-    /// What of a level is to be told.
-    fn at(&mut self, level: usize) -> &mut Work {
-        if self.work.len() <= level {
-            self.work.resize_with(level + 1, Work::default);
-        }
-        &mut self.work[level]
-    }
-}
-
 impl Engine {
     /// Brings everything up to date with the rows that changed.
     pub(super) fn step(&mut self) -> Stepped {
-        let mut batch = Batch::default();
+        let mut batch = self.spare.take().unwrap_or_default();
         self.enqueue_changed(&mut batch);
         let mut level = 0;
         // What one level finds is told to higher ones only.
-        while let Some(work) = batch.work.get_mut(level).map(std::mem::take) {
+        while let Some(mut work) = batch.take(level) {
+            self.update_sources(&mut work.sources, &mut batch);
+            self.update_groups(&mut work.blocks, &mut batch);
+            self.count_values(&mut batch);
+            batch.put_back(level, work);
             level += 1;
-            self.update_sources(work.sources, &mut batch);
-            let touched = self.update_groups(work.blocks, &mut batch);
-            self.count_values(touched, &mut batch);
         }
         self.follow_rows(&mut batch);
         self.mark(&mut batch);
@@ -84,74 +41,77 @@ impl Engine {
         self.give_up_lost(&mut batch, &mut stepped);
         self.write(&mut batch, &mut stepped);
         self.tidy(&batch);
-        for set in batch.counted {
+        for set in &batch.counted {
             if self.sets.contains(set.0) {
                 self.sets.at_mut(set.0).settle();
             }
         }
         self.store.settle();
+        batch.clear();
+        self.spare = Some(batch);
         stepped
     }
 
     /// What the changed rows concern at once.
     fn enqueue_changed(&mut self, batch: &mut Batch) {
-        let mut changed = self.store.changed();
+        let mut changed = std::mem::take(&mut batch.changed);
+        self.store.changed(&mut changed);
         self.links.follow(&self.store, &mut changed);
-        for row in changed {
-            let table = self.store.id(row).table.as_str();
+        for row in &changed {
+            let table = self.store.id(*row).table.as_str();
             if let Some(router) = self.source_routers.get(table) {
-                for source in router.find(self.world(), row) {
+                router.find(self.world(), *row, |source| {
                     let level = self.sources.at(source.0).level;
-                    batch.at(level).sources.push((source, row));
-                }
+                    batch.at(level).sources.push((source, *row));
+                });
             }
             if let Some(router) = self.routers.get(table) {
-                for block in router.find(self.world(), row) {
+                router.find(self.world(), *row, |block| {
                     let level = self.block(block).level;
-                    batch.at(level).blocks.push((block, row));
-                }
+                    batch.at(level).blocks.push((block, *row));
+                });
             }
         }
+        batch.changed = changed;
     }
 
-    fn update_sources(&mut self, mut pairs: Vec<(SourceId, RowId)>, batch: &mut Batch) {
+    fn update_sources(&mut self, pairs: &mut Vec<(SourceId, RowId)>, batch: &mut Batch) {
         pairs.sort_unstable();
         pairs.dedup();
-        for (id, row) in pairs {
-            let world = super::World { store: &self.store, sets: &self.sets };
-            match self.sources.at_mut(id.0).update(world, row) {
-                Ok(moved) => {
-                    batch.moves.insert((id, row), moved);
-                }
+        let Self { store, sources, sets, blocks, .. } = self;
+        let Batch { moves, lost, .. } = batch;
+        moves.extend(pairs.iter().filter_map(|(id, row)| {
+            let world = super::World { store, sets };
+            match sources.at_mut(id.0).update(world, *row) {
+                Ok(moved) => Some(((*id, *row), moved)),
                 Err(beyond) => {
                     let uses = |block: &super::Block| {
-                        block.source == Some(id) || block.atoms.iter().any(|atom| atom.index == id)
+                        block.source == Some(*id)
+                            || block.atoms.iter().any(|atom| atom.index == *id)
                     };
-                    let users = self.blocks.iter().filter(|(_, block)| uses(block));
-                    batch.lost.extend(users.map(|(block, _)| (BlockId(block), beyond)));
+                    let users = blocks.iter().filter(|(_, block)| uses(block));
+                    lost.extend(users.map(|(block, _)| (BlockId(block), beyond)));
+                    None
                 }
             }
-        }
+        }));
     }
 
-    /// Tells groups what happened to rows, and returns those that were concerned.
-    fn update_groups(
-        &mut self,
-        mut pairs: Vec<(BlockId, RowId)>,
-        batch: &mut Batch,
-    ) -> Vec<GroupId> {
+    /// Tells groups what happened to rows; those that were concerned are in `batch.told` then.
+    fn update_groups(&mut self, pairs: &mut Vec<(BlockId, RowId)>, batch: &mut Batch) {
         pairs.sort_unstable();
         pairs.dedup();
-        let mut told = Told::default();
-        for (block, row) in pairs {
-            match self.tell_groups(block, row, batch, &mut told) {
-                Ok(cost) => self.block_mut(block).cost.add(cost),
+        let mut told = std::mem::take(&mut batch.told);
+        told.groups.clear();
+        for (block, row) in pairs.iter() {
+            match self.tell_groups(*block, *row, batch, &mut told) {
+                Ok(cost) => self.block_mut(*block).cost.add(cost),
                 Err(beyond) => {
-                    batch.lost.insert(block, beyond);
+                    batch.lost.insert(*block, beyond);
                 }
             }
         }
-        for (id, written) in told.windows {
+        for (id, written) in told.windows.drain() {
             told.groups.push(id);
             let block = self.group(id).block;
             self.block_mut(block).cost.add(Cost { windows_read: 1, ..Cost::default() });
@@ -159,9 +119,10 @@ impl Engine {
                 batch.lost_groups.insert(id, beyond.into());
             }
         }
+        batch.deltas.sort();
         told.groups.sort_unstable();
         told.groups.dedup();
-        told.groups
+        batch.told = told;
     }
 
     /// Has whoever looks into a set ask again about rows that the batch left alone, of which values entered
@@ -201,7 +162,7 @@ impl Engine {
     ) -> Result<Cost, Beyond> {
         let block = self.block(id);
         let Batch { moves, deltas, lost_groups, .. } = batch;
-        let moved = block.source.and_then(|source| moves.get(&(source, row)));
+        let moved = block.source.and_then(|source| moves.get(source, row));
         // A source has the equal columns, and the residual is satisfied where the row is in it.
         let (before, now) = match moved {
             Some(Move { before, now }) => {
@@ -213,16 +174,17 @@ impl Engine {
                 (before, self.prefix(id, row, When::Now)?.map(Cow::Owned))
             }
         };
-        let mut groups = Vec::new();
+        let Told { groups: told, windows, candidates } = told;
+        candidates.clear();
         for (prefix, when) in [(&before, When::Before), (&now, When::Now)] {
             if let Some(prefix) = prefix {
-                self.routed(id, prefix, self.world().at(row, when), &mut groups);
+                self.routed(id, prefix, self.world().at(row, when), candidates);
             }
         }
-        groups.sort_unstable();
-        groups.dedup();
-        let mut cost = Cost { changes: 1, candidates: groups.len() as u64, ..Cost::default() };
-        for group_id in groups {
+        candidates.sort_unstable();
+        candidates.dedup();
+        let mut cost = Cost { changes: 1, candidates: candidates.len() as u64, ..Cost::default() };
+        for group_id in candidates.iter().copied() {
             let group = self.group(group_id);
             let is = |prefix: &Option<Cow<'_, [u8]>>, when| -> Result<bool, Beyond> {
                 Ok(prefix.as_deref() == Some(group.prefix())
@@ -236,7 +198,7 @@ impl Engine {
             if let Some(window) = &group.window {
                 // Of rows beyond its bound, a window need not know.
                 if self.shows(id, window, row, moved)? {
-                    told.windows.entry(group_id).or_default().insert(row);
+                    windows.entry(group_id).or_default().insert(row);
                 }
                 continue;
             }
@@ -247,13 +209,13 @@ impl Engine {
                     continue;
                 }
             };
-            told.groups.push(group_id);
-            let delta = deltas.entry(group_id).or_default();
-            match (was, is) {
-                (true, true) => delta.updated.push(row),
-                (true, false) => delta.removed.push(row),
-                _ => delta.added.push(row),
-            }
+            told.push(group_id);
+            let fate = match (was, is) {
+                (true, true) => Fate::Updated,
+                (true, false) => Fate::Removed,
+                _ => Fate::Added,
+            };
+            deltas.tell(group_id, fate, row);
         }
         Ok(cost)
     }
@@ -310,19 +272,26 @@ impl Engine {
         let now: HashSet<RowId> = window.rows.iter().copied().collect();
         let Some(old) = self.group_mut(id).window.replace(Box::new(window)) else { return Ok(()) };
         let before: HashSet<RowId> = old.rows.iter().copied().collect();
-        let delta = batch.deltas.entry(id).or_default();
-        delta.added.extend(now.difference(&before));
-        delta.removed.extend(before.difference(&now));
-        delta.updated.extend(now.intersection(&before).filter(|row| written.contains(*row)));
+        let added = now.difference(&before).map(|row| (Fate::Added, *row));
+        let removed = before.difference(&now).map(|row| (Fate::Removed, *row));
+        let stayed = now.intersection(&before).filter(|row| written.contains(*row));
+        let updated = stayed.map(|row| (Fate::Updated, *row));
+        for (fate, row) in added.chain(removed).chain(updated) {
+            batch.deltas.tell(id, fate, row);
+        }
         Ok(())
     }
 
-    /// Counts what entered and left groups in the sets that hold their values.
-    fn count_values(&mut self, groups: Vec<GroupId>, batch: &mut Batch) {
-        for group in groups {
-            let sets: Vec<SetId> = self.group(group).sets().collect();
+    /// Counts what entered and left the groups of a level in the sets that hold their values.
+    fn count_values(&mut self, batch: &mut Batch) {
+        let groups = std::mem::take(&mut batch.told.groups);
+        for group in &groups {
+            let sets: Vec<SetId> = self.group(*group).sets().collect();
             for set in sets {
-                let Some(delta) = batch.deltas.get(&group) else { continue };
+                let delta = batch.deltas.of(*group);
+                if delta.is_empty() {
+                    continue;
+                }
                 batch.counted.push(set);
                 if let Err(beyond) = self.count_delta(set, delta) {
                     let users = self.sets.at(set.0).users.iter();
@@ -331,18 +300,17 @@ impl Engine {
                 self.enqueue_flipped(set, batch);
             }
         }
+        batch.told.groups = groups;
     }
 
-    fn count_delta(&mut self, id: SetId, delta: &Delta) -> Result<(), Beyond> {
+    fn count_delta(&mut self, id: SetId, delta: Delta<'_>) -> Result<(), Beyond> {
         let world = super::World { store: &self.store, sets: &self.sets };
         let path = &self.sets.at(id.0).value;
         let mut steps = Vec::new();
-        let left = delta.removed.iter().map(|row| (*row, When::Before, false));
-        let entered = delta.added.iter().map(|row| (*row, When::Now, true));
-        let changed = delta
-            .updated
-            .iter()
-            .flat_map(|row| [(*row, When::Before, false), (*row, When::Now, true)]);
+        let left = delta.removed().map(|row| (row, When::Before, false));
+        let entered = delta.added().map(|row| (row, When::Now, true));
+        let changed =
+            delta.updated().flat_map(|row| [(row, When::Before, false), (row, When::Now, true)]);
         for (row, when, up) in left.chain(entered).chain(changed) {
             steps.push((world.at(row, when).get(path)?.into_owned(), up));
         }
@@ -354,13 +322,11 @@ impl Engine {
 
     /// Rows that entered, left or changed take their subqueries with them.
     fn follow_rows(&mut self, batch: &mut Batch) {
-        let groups: Vec<GroupId> = batch.deltas.keys().copied().collect();
-        for id in groups {
-            let Some(delta) = batch.deltas.get(&id) else { continue };
+        for (id, delta) in batch.deltas.groups() {
             let group = self.group_mut(id);
-            let entered = group.count + delta.added.len() as u64;
+            let entered = group.count + delta.added().count() as u64;
             // Only of a group that is lost can more leave than were in.
-            group.count = entered.saturating_sub(delta.removed.len() as u64);
+            group.count = entered.saturating_sub(delta.removed().count() as u64);
             if self.children(id) == 0 {
                 continue;
             }
@@ -370,25 +336,25 @@ impl Engine {
         }
     }
 
-    fn follow(&mut self, id: GroupId, delta: &Delta) -> Result<(), Declined> {
-        for row in &delta.removed {
+    fn follow(&mut self, id: GroupId, delta: Delta<'_>) -> Result<(), Declined> {
+        for row in delta.removed() {
             for child in 0..self.children(id) {
-                self.let_go(id, *row, child)?;
+                self.let_go(id, row, child)?;
             }
         }
-        for row in &delta.added {
-            self.adopt(id, *row)?;
+        for row in delta.added() {
+            self.adopt(id, row)?;
         }
-        for row in &delta.updated {
+        for row in delta.updated() {
             for child in 0..self.children(id) {
-                let (_, before) = self.child_values(id, *row, child, When::Before)?;
-                let (block, now) = self.child_values(id, *row, child, When::Now)?;
+                let (_, before) = self.child_values(id, row, child, When::Before)?;
+                let (block, now) = self.child_values(id, row, child, When::Now)?;
                 if before == now {
                     continue;
                 }
-                self.let_go(id, *row, child)?;
+                self.let_go(id, row, child)?;
                 let inner = self.acquire(block, now)?;
-                self.group_mut(inner).add_use(Use::new(id, *row, child));
+                self.group_mut(inner).add_use(Use::new(id, row, child));
             }
         }
         Ok(())
@@ -405,9 +371,12 @@ impl Engine {
 
     /// Marks, above every group that changed, the rows it belongs to.
     fn mark(&self, batch: &mut Batch) {
-        batch.deltas.retain(|_, delta| !delta.is_empty());
         let is_used = |id: &GroupId| self.group(*id).uses().next().is_some();
-        let mut open: Vec<GroupId> = batch.deltas.keys().copied().filter(is_used).collect();
+        let mut open: Vec<GroupId> =
+            batch.deltas.groups().map(|(id, _)| id).filter(is_used).collect();
+        if open.is_empty() {
+            return;
+        }
         let mut seen: HashSet<GroupId> = open.iter().copied().collect();
         while let Some(id) = open.pop() {
             for one in self.group(id).uses() {

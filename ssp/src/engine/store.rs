@@ -7,6 +7,14 @@ use revenant_log::{Event, Key, Record, RecordId, Value};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RowId(u32);
 
+impl RowId {
+    /// For tests: no store has it.
+    #[cfg(test)]
+    pub(crate) fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// Before a batch, or after what of it is applied so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
@@ -68,11 +76,11 @@ impl Store {
         change.was_absent |= absent;
     }
 
-    /// The rows that the batch changed.
-    pub(crate) fn changed(&self) -> Vec<RowId> {
-        let mut rows: Vec<_> = self.changes.keys().copied().collect();
+    /// Makes `rows` those that the batch changed, in order.
+    pub(crate) fn changed(&self, rows: &mut Vec<RowId>) {
+        rows.clear();
+        rows.extend(self.changes.keys().copied());
         rows.sort_unstable();
-        rows
     }
 
     /// Whether the batch changed a row.
