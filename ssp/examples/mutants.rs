@@ -40,8 +40,8 @@ const MUTANTS: [Mutant; 33] = [
     Mutant {
         rule: "ties in a window are in the order of ids",
         file: "ssp/src/engine/source.rs",
-        from: "encode_key(&world.store.id(row).key, &mut bytes);",
-        to: "let tie = bytes.len();\n            encode_key(&world.store.id(row).key, &mut bytes);\n            \
+        from: "encode_key(world.store.id(row).key, &mut bytes);",
+        to: "let tie = bytes.len();\n            encode_key(world.store.id(row).key, &mut bytes);\n            \
              bytes[tie..].iter_mut().for_each(|byte| *byte = !*byte);",
     },
     Mutant {

@@ -239,7 +239,7 @@ impl Engine {
     }
 
     fn edge(&self, place: Place<'_>, row: RowId, when: When) -> Edge {
-        let record = self.store.id(row).clone();
+        let record = self.store.id(row).to_id();
         let version = self.version(row, when);
         let parent = place.parent.map(|(edge, _)| edge);
         let parent_rel = place.parent.map(|(_, alias)| alias);

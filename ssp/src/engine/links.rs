@@ -64,9 +64,10 @@ impl Links {
         }
         let own = changed.clone();
         for ((table, path), followed) in &mut self.followed {
-            let looking = own.iter().filter_map(|row| followed.rows.get(store.id(*row))).flatten();
+            let looking = own.iter().filter_map(|row| followed.rows.get(&store.id(*row).to_id()));
+            let looking = looking.flatten();
             let mut touched: Vec<RowId> = looking.copied().collect();
-            touched.extend(own.iter().filter(|row| store.id(**row).table == *table));
+            touched.extend(own.iter().filter(|row| store.id(**row).table == table));
             touched.sort_unstable();
             touched.dedup();
             for row in &touched {

@@ -149,7 +149,7 @@ impl Source {
                     bytes[start..].iter_mut().for_each(|byte| *byte = !*byte);
                 }
             }
-            encode_key(&world.store.id(row).key, &mut bytes);
+            encode_key(world.store.id(row).key, &mut bytes);
         }
         let elements = match &self.key.each {
             Some(path) => Some(Self::element_keys(&at, path)?),

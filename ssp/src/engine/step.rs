@@ -58,7 +58,7 @@ impl Engine {
         self.store.changed(&mut changed);
         self.links.follow(&self.store, &mut changed);
         for row in &changed {
-            let table = self.store.id(*row).table.as_str();
+            let table = self.store.id(*row).table;
             if let Some(router) = self.source_routers.get(table) {
                 router.find(self.world(), *row, |source| {
                     let level = self.sources.at(source.0).level;

@@ -48,6 +48,29 @@ pub(crate) trait Scope<S> {
     fn holds(&self, set: &S, value: &Value) -> Result<bool, Beyond>;
 }
 
+/// A row's id in parts, since rows of one table share its name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Address<'a> {
+    pub(crate) table: &'a str,
+    pub(crate) key: &'a Key,
+}
+
+impl Address<'_> {
+    pub(crate) fn to_id(self) -> RecordId {
+        RecordId { table: self.table.to_owned(), key: self.key.clone() }
+    }
+
+    fn to_value(self) -> Value {
+        Value::RecordId(Box::new(self.to_id()))
+    }
+}
+
+impl<'a> From<&'a RecordId> for Address<'a> {
+    fn from(id: &'a RecordId) -> Self {
+        Self { table: &id.table, key: &id.key }
+    }
+}
+
 /// Rows by their id, for paths that lead through links.
 pub(crate) trait Rows<'a>: Copy {
     /// What a row holds, if it exists.
@@ -56,7 +79,7 @@ pub(crate) trait Rows<'a>: Copy {
 
 /// The value at `path` of the row `id` with the content `body`; NONE where there is none.
 pub(crate) fn at<'a>(
-    id: &RecordId,
+    id: Address<'_>,
     body: &'a Value,
     path: &Path,
     rows: impl Rows<'a>,
@@ -67,7 +90,7 @@ pub(crate) fn at<'a>(
 
 /// Calls `see` for every row that [`at`] asks for, whether it exists or not.
 pub(crate) fn links<'a>(
-    id: &RecordId,
+    id: Address<'_>,
     body: &'a Value,
     path: &Path,
     rows: impl Rows<'a>,
@@ -92,13 +115,13 @@ struct Links<'r, F> {
 impl<F: FnMut(&RecordId)> Links<'_, F> {
     fn at<'a>(
         &mut self,
-        id: &RecordId,
+        id: Address<'_>,
         body: &'a Value,
         path: &Path,
         rows: impl Rows<'a>,
     ) -> Result<Cow<'a, Value>, Beyond> {
         let (mut value, steps) = if path.head() == "id" {
-            (Cow::Owned(Value::RecordId(Box::new(id.clone()))), &path.0[1..])
+            (Cow::Owned(id.to_value()), &path.0[1..])
         } else {
             (Cow::Borrowed(body), &path.0[..])
         };
@@ -205,12 +228,12 @@ impl<F: FnMut(&RecordId)> Links<'_, F> {
 
 /// The value at `path` for a sort key: SurrealDB does not follow links there.
 pub(crate) fn sort_key<'a>(
-    id: &RecordId,
+    id: Address<'_>,
     body: &'a Value,
     path: &Path,
 ) -> Result<Cow<'a, Value>, Beyond> {
     if path.is_id() {
-        return Ok(Cow::Owned(Value::RecordId(Box::new(id.clone()))));
+        return Ok(Cow::Owned(id.to_value()));
     }
     if path.head() == "id" {
         return Err(Beyond::Link);

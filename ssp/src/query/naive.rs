@@ -67,7 +67,7 @@ fn rows<'a>(
         let row = Row { id, version: *version, body };
         if block.filter.is_true(&At { row: &row, parent, tables })? {
             let key = |order: &super::ir::OrderBy| {
-                expr::sort_key(&row.id, row.body, &order.path).map(Cow::into_owned)
+                expr::sort_key((&row.id).into(), row.body, &order.path).map(Cow::into_owned)
             };
             let keys: Vec<Value> = block.order.iter().map(key).collect::<Result<_, _>>()?;
             found.push((keys, row));
@@ -109,19 +109,19 @@ impl<'a> expr::Rows<'a> for &'a Tables {
 
 impl Scope<Subselect> for At<'_> {
     fn field(&self, path: &Path) -> Result<Cow<'_, Value>, Beyond> {
-        expr::at(&self.row.id, self.row.body, path, self.tables)
+        expr::at((&self.row.id).into(), self.row.body, path, self.tables)
     }
 
     fn parent(&self, path: &Path) -> Result<Cow<'_, Value>, Beyond> {
         match self.parent {
-            Some(parent) => expr::at(&parent.id, parent.body, path, self.tables),
+            Some(parent) => expr::at((&parent.id).into(), parent.body, path, self.tables),
             None => Ok(Cow::Owned(Value::None)),
         }
     }
 
     fn holds(&self, set: &Subselect, value: &Value) -> Result<bool, Beyond> {
         for row in rows(&set.block, self.tables, None)? {
-            let found = expr::at(&row.id, row.body, &set.value, self.tables)?;
+            let found = expr::at((&row.id).into(), row.body, &set.value, self.tables)?;
             if expr::compare(Comparison::Equal, &found, value)? {
                 return Ok(true);
             }
