@@ -8,6 +8,7 @@ use revenant_log::Value;
 
 use super::block::BlockId;
 use super::set::SetId;
+use super::short::Short;
 use super::store::RowId;
 
 /// A group's place among the groups.
@@ -30,7 +31,7 @@ pub(crate) struct Group {
     /// Bytes of `key` that encode the equal columns' values.
     prefix_bytes: u32,
     /// The encodings of all values that tell it from the other groups of its block.
-    pub(crate) key: Box<[u8]>,
+    pub(crate) key: Short,
     /// Values that are needed as such: the id where the block is by id, then those of the outer paths.
     pub(crate) values: Box<[Value]>,
     /// Of a block with a window: the rows in it, in order.
@@ -154,7 +155,7 @@ impl Group {
     /// A group without rows, of which nothing is known yet but its values.
     pub(crate) fn new(
         block: BlockId,
-        key: Box<[u8]>,
+        key: Short,
         prefix_bytes: usize,
         values: Box<[Value]>,
     ) -> Self {

@@ -28,6 +28,7 @@ mod opening;
 mod router;
 mod scope;
 mod set;
+mod short;
 mod slab;
 mod sorted;
 mod source;
@@ -271,7 +272,7 @@ impl Engine {
         let windowed = block_key.window.is_some();
         let mut kept: Vec<Value> = by_id.iter().map(|place| values[*place].clone()).collect();
         kept.extend_from_slice(&values[block_key.equal.len()..]);
-        let group = Group::new(block, key.into(), prefix_bytes, kept.into());
+        let group = Group::new(block, key.as_slice().into(), prefix_bytes, kept.into());
         let id = GroupId(self.groups.insert(group));
         self.list(id);
         match self.fill(id, windowed) {

@@ -8,6 +8,7 @@ use super::block::Atom;
 use super::lift::{Elements, elements};
 use super::scope::{At, World};
 use super::set::SetId;
+use super::short::Short;
 use super::shrink;
 use super::sorted::Sorted;
 use super::store::{RowId, When};
@@ -45,7 +46,7 @@ pub(crate) struct Source {
     pub(crate) atoms: Vec<Atom>,
     /// Blocks that use it.
     pub(crate) refs: usize,
-    rows: HashMap<Box<[u8]>, Sorted<Entry>>,
+    rows: HashMap<Short, Sorted<Entry>>,
     len: usize,
 }
 
