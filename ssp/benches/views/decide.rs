@@ -23,8 +23,8 @@ const PEER_LEAST: f64 = 5.0;
 const PEER_VIEWS: u64 = 10_000;
 const PEER_ROWS: u64 = 100_000;
 /// Changes in one round, and rounds, of which the median ratio counts.
-const PEER_CHANGES: u64 = 20_000;
-const PEER_ROUNDS: usize = 7;
+const PEER_CHANGES: u64 = 10_000;
+const PEER_ROUNDS: usize = 15;
 /// Microseconds per change that upstream needs at 10,000 views with an equality filter, the lower end of
 /// what was measured (143 to 237 ms).
 const UPSTREAM_MICROS: f64 = 143_000.0;
