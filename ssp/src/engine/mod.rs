@@ -9,7 +9,7 @@
 //! there; `router` from changes to blocks, `lift` from there to groups; `group` the rows of one block for
 //! given values; `set` the values that `IN (SELECT ...)` looks into; `links` who looks into which row along a
 //! path; `step` one batch, `batch` what it does and `delta` what it changes in groups; `edges` from groups to
-//! the edges of views; `opening` what a refused view leaves: nothing.
+//! the edges of views; `opening` what a refused view leaves: nothing; `short` keys that lie where they are compared.
 //!
 //! The pieces are those of shared-plan view maintenance: templates with parameters as data, bounds over
 //! shared sorted indexes for windows, counted sets with flips for semijoins.

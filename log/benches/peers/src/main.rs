@@ -95,6 +95,7 @@ fn compare(arguments: &[String]) -> Result<bool, Failure> {
         lane::append::near_floor(&settings, &engines, 1, &mut table)?;
         tried::print("A1 N=1", &mut table);
         lane::append::side_by_side(&settings, &engines, &mut table)?;
+        tried::print("A1 N=64", &mut table);
     }
     if asked("A1") && engines.iter().any(|engine| engine.name == "revenant-log") {
         lane::append::groups(&settings, &mut table)?;
