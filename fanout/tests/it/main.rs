@@ -4,6 +4,7 @@
 
 mod capture;
 mod config;
+mod health;
 mod http;
 mod rig;
 mod sim;
