@@ -6,7 +6,6 @@ use hashbrown::HashSet;
 use super::batch::Batch;
 use super::budget::{Budget, Declined, bytes_of};
 use super::group::{GroupId, Shown};
-
 use super::store::{RowId, When};
 use super::{Engine, Stepped};
 use crate::edge::{Edge, EdgeWrite, ViewChange, edge_id, signature};
